@@ -1,0 +1,40 @@
+//! The kinds of Sparks (group `sparks.loop.work`): types, validation, condition and reason constants.
+//!
+//! Field docs are what `kubectl explain` shows. Validation that needs only the object itself is CEL in the schema;
+//! what crosses objects is checked by the reconcilers and lands in a condition.
+
+#![allow(clippy::duplicated_attributes, reason = "clippy takes two printcolumns of the same type for one")]
+
+pub mod checkpoint;
+pub mod conditions;
+pub mod labels;
+pub mod pool;
+pub mod schema;
+pub mod spark;
+pub mod time;
+pub mod volume;
+
+pub use checkpoint::{Checkpoint, CheckpointPhase, CheckpointSpec, CheckpointStatus};
+pub use pool::{SparkPool, SparkPoolSpec, SparkPoolStatus};
+pub use spark::{
+    Disk, EnvSource, EnvVar, ForkPolicy, ForkSource, Inherited, Lifecycle, LocalReference, Resources,
+    Restore, Restored, Service, Spark, SparkPhase, SparkSpec, SparkStatus, SparkTimings, VolumeMount,
+};
+pub use volume::{
+    Attached, Attachment, DiskSpec, DiskUsage, ImageSource, Volume, VolumePhase, VolumeReference,
+    VolumeSource, VolumeSpec, VolumeStatus, VolumeTimings,
+};
+
+/// The API group.
+pub const GROUP: &str = "sparks.loop.work";
+
+/// Name of the root disk in a [`Volume`], mounted at `/`.
+pub const ROOT_DISK: &str = "root";
+
+/// All custom resource definitions, in the order in which they are documented.
+#[must_use]
+pub fn crds()
+-> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition> {
+    use kube::CustomResourceExt;
+    vec![Spark::crd(), Checkpoint::crd(), SparkPool::crd(), Volume::crd()]
+}

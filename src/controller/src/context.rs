@@ -1,0 +1,94 @@
+//! What every reconciler has.
+
+use std::{sync::Arc, time::Duration};
+
+use kube::{
+    Client, Resource,
+    api::{Api, Patch, PatchParams},
+    runtime::events::{Event, EventType, Recorder},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
+use sparks_plan::pods::Template;
+
+use crate::{hub::Hub, memory::Memory, metrics::Metrics};
+
+/// Field manager of everything that the controller writes.
+pub const MANAGER: &str = "sparks-controller";
+
+/// What every reconciler has.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// Caches of what is there.
+    pub hub: Hub,
+    /// What is remembered between passes.
+    pub memory: Memory,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// Makes pods.
+    pub template: Template,
+    /// How long trash is kept.
+    pub retention: Duration,
+    /// Records events.
+    pub recorder: Recorder,
+}
+
+impl Context {
+    /// The API of this kind in a namespace.
+    pub fn api<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// Merge-patches the status if it changed.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn write_status<K, S>(
+        &self,
+        api: &Api<K>,
+        name: &str,
+        old: Option<&S>,
+        new: &S,
+    ) -> Result<bool, kube::Error>
+    where
+        K: Clone + DeserializeOwned + std::fmt::Debug,
+        S: Serialize,
+    {
+        let patch = sparks_plan::patch::between(old, new).map_err(kube::Error::SerdeError)?;
+        let Some(patch) = patch else { return Ok(false) };
+        api.patch_status(name, &params(), &Patch::Merge(json!({"status": patch}))).await?;
+        Ok(true)
+    }
+
+    /// Records an event on its own task, because nobody has to wait for it.
+    pub fn record(
+        self: &Arc<Self>,
+        object: &impl Resource<DynamicType = ()>,
+        warning: bool,
+        reason: &'static str,
+        note: String,
+    ) {
+        let (context, reference) = (self.clone(), object.object_ref(&()));
+        tokio::spawn(async move {
+            let event = Event {
+                type_: if warning { EventType::Warning } else { EventType::Normal },
+                reason: reason.into(),
+                note: Some(note.chars().take(1024).collect()),
+                action: reason.into(),
+                secondary: None,
+            };
+            if let Err(error) = context.recorder.publish(&event, &reference).await {
+                tracing::warn!(%error, "an event could not be recorded");
+            }
+        });
+    }
+}
+
+/// Parameters of every patch.
+pub fn params() -> PatchParams {
+    PatchParams { field_manager: Some(MANAGER.into()), ..Default::default() }
+}

@@ -1,0 +1,72 @@
+//! Sparks.
+
+mod apply;
+mod gather;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube::{ResourceExt, runtime::controller::Action};
+use sparks_api::{Spark, conditions};
+use sparks_plan::progress::Progress;
+
+use crate::{context::Context, metrics::StartKind};
+
+/// One pass.
+///
+/// # Errors
+/// The API server's.
+pub async fn reconcile(spark: Arc<Spark>, context: Arc<Context>) -> Result<Action, kube::Error> {
+    if spark.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let seen = gather::gather(&spark, &context);
+    let mut plan = sparks_plan::spark::plan(&seen);
+    let applied = apply::apply(&context, &spark, &plan.actions).await;
+    if let Err(apply::ApplyError::Blocked(blocked)) = &applied {
+        Progress::Blocked(blocked.clone()).write(
+            &mut plan.status.conditions,
+            spark.metadata.generation,
+            Timestamp::now(),
+        );
+        plan.status_may_wait = false;
+    }
+    if !plan.status_may_wait {
+        write_status(&context, &spark, &plan).await?;
+    }
+    match applied {
+        Ok(()) => Ok(plan.requeue.map_or_else(Action::await_change, Action::requeue)),
+        Err(apply::ApplyError::LostRace) => Ok(Action::requeue(std::time::Duration::ZERO)),
+        Err(apply::ApplyError::Blocked(_)) => {
+            Ok(Action::requeue(context.memory.backoff(&spark.uid().unwrap_or_default())))
+        }
+        Err(apply::ApplyError::Api(error)) => Err(error),
+    }
+}
+
+async fn write_status(
+    context: &Arc<Context>,
+    spark: &Arc<Spark>,
+    plan: &sparks_plan::spark::Plan,
+) -> Result<(), kube::Error> {
+    let api = context.api(&spark.namespace().unwrap_or_default());
+    let written =
+        context.write_status::<Spark, _>(&api, &spark.name_any(), spark.status.as_ref(), &plan.status).await;
+    crate::api_error::ignore_not_found(written)?;
+    for event in &plan.events {
+        context.record(&**spark, event.warning, event.reason, event.note.clone());
+    }
+    let is_ready = |conditions: &[_]| conditions::is_true(conditions, conditions::READY);
+    let was_ready = spark.status.as_ref().is_some_and(|status| is_ready(&status.conditions));
+    if is_ready(&plan.status.conditions) && !was_ready {
+        let timings = plan.status.timings.clone().unwrap_or_default();
+        let pod = if timings.warm { "warm" } else { "cold" };
+        #[allow(clippy::cast_precision_loss)]
+        let seconds = timings.total_micros.unwrap_or_default() as f64 / 1e6;
+        context.metrics.start.get_or_create(&StartKind { pod }).observe(seconds);
+    }
+    if is_ready(&plan.status.conditions) || !spark.spec.lifecycle.running {
+        context.memory.started(&spark.uid().unwrap_or_default());
+    }
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! A SparkPool: how many warm pods are missing, and where.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Resource, ResourceExt};
+use sparks_api::{SparkPool, SparkPoolStatus, conditions::reason};
+
+use crate::{
+    pods::{self, Template},
+    progress::{Blocked, Progress},
+};
+
+/// Forks often come in bursts; starting pods meanwhile would slow them down on a small node.
+const LULL: Duration = Duration::from_millis(400);
+/// Most pods that one pass starts on one node.
+const AT_ONCE: usize = 10;
+
+/// What the reconciler gathered about one pool.
+pub struct Observed {
+    /// The pool.
+    pub pool: Arc<SparkPool>,
+    /// Its pods, warm and starting, on all nodes.
+    pub pods: Vec<Arc<Pod>>,
+    /// Pods that were created and are not in the cache yet, by node.
+    pub expected: Vec<String>,
+    /// Nodes that the pool serves.
+    pub nodes: Vec<String>,
+    /// Since the last warm pod of this namespace was taken.
+    pub since_last_claim: Duration,
+    /// Makes pods.
+    pub template: Template,
+    /// A new random suffix of a name each time.
+    pub suffixes: Vec<String>,
+    /// The clock.
+    pub now: Timestamp,
+}
+
+/// What to do now, and how the pool then is.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Pods to create, with their nodes.
+    pub create: Vec<(String, Pod)>,
+    /// Pods to delete.
+    pub delete: Vec<Arc<Pod>>,
+    /// The whole status.
+    pub status: SparkPoolStatus,
+    /// Look again after this time even if nothing happens.
+    pub requeue: Option<Duration>,
+}
+
+/// Most suffixes that one plan uses.
+#[must_use]
+pub fn suffixes_needed(nodes: usize) -> usize {
+    nodes * AT_ONCE
+}
+
+/// Plans one pool.
+#[must_use]
+pub fn plan(seen: &Observed) -> Plan {
+    let mut plan = Plan::default();
+    let mut suffixes = seen.suffixes.iter();
+    let (ended, alive): (Vec<_>, Vec<_>) = seen.pods.iter().cloned().partition(|pod| pods::is_ending(pod));
+    plan.delete.extend(ended.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()));
+    for node in &seen.nodes {
+        plan_node(seen, node, &alive, &mut suffixes, &mut plan);
+    }
+    let elsewhere =
+        alive.iter().filter(|pod| !pods::wanted_node(pod).is_some_and(|node| seen.nodes.contains(node)));
+    plan.delete.extend(elsewhere.cloned());
+    plan.status = status(seen, &alive);
+    plan
+}
+
+fn plan_node<'a>(
+    seen: &Observed,
+    node: &str,
+    alive: &[Arc<Pod>],
+    suffixes: &mut impl Iterator<Item = &'a String>,
+    plan: &mut Plan,
+) {
+    let wanted = usize::try_from(seen.pool.spec.size).unwrap_or_default();
+    let mut here: Vec<_> = alive
+        .iter()
+        .filter(|pod| pods::wanted_node(pod).map(String::as_str) == Some(node))
+        .cloned()
+        .collect();
+    let there = here.len() + seen.expected.iter().filter(|expected| *expected == node).count();
+    if there < wanted {
+        // Below half of the pool it can't wait for a lull any more.
+        if seen.since_last_claim < LULL && there * 2 > wanted {
+            plan.requeue = Some(LULL);
+            return;
+        }
+        let missing = (wanted - there).min(AT_ONCE);
+        plan.create.extend(
+            suffixes
+                .take(missing)
+                .filter_map(|suffix| Some((node.to_owned(), warm_pod(seen, node, suffix)?))),
+        );
+    } else if here.len() > wanted {
+        // The ones that are not ready yet go first.
+        here.sort_by_key(|pod| pods::is_free(pod));
+        plan.delete.extend(here.into_iter().take(there - wanted));
+    }
+}
+
+fn warm_pod(seen: &Observed, node: &str, suffix: &str) -> Option<Pod> {
+    let pool = &seen.pool;
+    let name = format!("{}-{suffix}", pool.name_any());
+    let owner = pool.controller_owner_ref(&())?;
+    Some(seen.template.warm(name, &pool.name_any(), owner, node, pool.spec.resources.as_ref()))
+}
+
+fn status(seen: &Observed, alive: &[Arc<Pod>]) -> SparkPoolStatus {
+    let generation = seen.pool.metadata.generation;
+    let warm = alive.iter().filter(|pod| pods::is_free(pod)).count();
+    let wanted = usize::try_from(seen.pool.spec.size).unwrap_or_default() * seen.nodes.len();
+    let progress = match alive.iter().find_map(|pod| pods::unschedulable(pod)) {
+        Some(words) => Progress::Blocked(Blocked::waiting(
+            reason::UNSCHEDULABLE,
+            format!("a warm pod finds no place: {words}"),
+        )),
+        None if seen.nodes.is_empty() => {
+            let message = "no node with a running node agent matches spec.nodeSelector";
+            Progress::Blocked(Blocked::waiting(reason::NO_NODE, message))
+        }
+        None if warm < wanted => {
+            Progress::Blocked(Blocked::waiting(reason::REPLENISHING, "warm pods are starting"))
+        }
+        None => Progress::Ready(reason::AVAILABLE, "all pods are warm".into()),
+    };
+    let mut conditions = seen.pool.status.as_ref().map(|s| s.conditions.clone()).unwrap_or_default();
+    progress.write(&mut conditions, generation, seen.now);
+    SparkPoolStatus {
+        observed_generation: generation,
+        warm: i32::try_from(warm).unwrap_or(i32::MAX),
+        starting: i32::try_from(alive.len() - warm).unwrap_or(i32::MAX),
+        conditions,
+    }
+}

@@ -1,0 +1,39 @@
+//! The Service by a Spark's own name.
+
+use k8s_openapi::{
+    api::core::v1::{Service, ServicePort, ServiceSpec},
+    apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
+};
+use kube::{Resource, ResourceExt};
+use sparks_api::{Spark, labels};
+
+/// Port of a Spark that says nothing else.
+pub(super) const DEFAULT_PORT: i32 = 8080;
+
+/// A headless Service: the name resolves to the pod itself, and thousands of Sparks cost kube-proxy nothing.
+#[must_use]
+pub fn service(spark: &Spark, port: i32) -> Service {
+    let label = (labels::SPARK.to_owned(), spark.name_any());
+    let ports = vec![ServicePort {
+        name: Some("http".into()),
+        port,
+        target_port: Some(IntOrString::Int(port)),
+        ..Default::default()
+    }];
+    Service {
+        metadata: ObjectMeta {
+            name: Some(spark.name_any()),
+            namespace: spark.namespace(),
+            labels: Some([label.clone()].into()),
+            owner_references: spark.controller_owner_ref(&()).map(|owner| vec![owner]),
+            ..Default::default()
+        },
+        spec: Some(ServiceSpec {
+            cluster_ip: Some("None".into()),
+            selector: Some([label].into()),
+            ports: Some(ports),
+            ..Default::default()
+        }),
+        status: None,
+    }
+}

@@ -1,0 +1,197 @@
+//! What a Spark is made from, and whether it may be.
+
+use sparks_api::{
+    Checkpoint, ForkPolicy, ImageSource, Inherited, Restore, Spark, Volume, VolumeReference, VolumeSource,
+    conditions::{self, PROVISIONED, reason},
+};
+
+use super::inherit::effective;
+use crate::{names, progress::Blocked};
+
+/// What a new Spark is made from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Source {
+    /// For the Volume.
+    pub volume: VolumeSource,
+    /// Node that holds the blocks; any when `None`.
+    pub node: Option<String>,
+    /// What the fork takes over.
+    pub inherited: Option<Inherited>,
+}
+
+/// An image.
+#[must_use]
+pub fn of_image(namespace: &str, reference: &str) -> Source {
+    let image = ImageSource { reference: reference.into(), key: names::image_key(namespace, reference) };
+    Source { volume: VolumeSource { image: Some(image), volume: None }, node: None, inherited: None }
+}
+
+/// Another Spark as it is now. `volume` is its live Volume.
+///
+/// # Errors
+/// [`Blocked`] when there is no such Spark, it doesn't consent, or it has no data yet. A Spark of another namespace
+/// that doesn't consent reads as one that isn't there, so that nobody learns which names exist.
+pub fn from_spark(
+    namespace: &str,
+    at: (&str, &str),
+    spark: Option<&Spark>,
+    volume: Option<&Volume>,
+) -> Result<Source, Blocked> {
+    let spark = spark.filter(|spark| consents(namespace, at.0, spark.spec.fork_policy.as_ref()));
+    let spark = spark.ok_or_else(|| missing("Spark", namespace, at))?;
+    let base = spark.status.as_ref().and_then(|status| status.inherited.as_ref());
+    let inherited = effective(&spark.spec, base);
+    from_volume(volume, inherited, || not_ready("Spark", at))
+}
+
+/// A Checkpoint. `volume` is its Volume.
+///
+/// # Errors
+/// As [`from_spark`].
+pub fn from_checkpoint(
+    namespace: &str,
+    at: (&str, &str),
+    checkpoint: Option<&Checkpoint>,
+    volume: Option<&Volume>,
+) -> Result<Source, Blocked> {
+    let checkpoint = checkpoint.filter(|found| consents(namespace, at.0, found.spec.fork_policy.as_ref()));
+    let checkpoint = checkpoint.ok_or_else(|| missing("Checkpoint", namespace, at))?;
+    let inherited =
+        checkpoint.status.as_ref().and_then(|status| status.inherited.clone()).unwrap_or_default();
+    from_volume(volume, inherited, || not_ready("Checkpoint", at))
+}
+
+/// The Checkpoint that a Spark on `node` is to be put back to.
+///
+/// # Errors
+/// [`Blocked`] when it isn't there, isn't complete, is of another Spark's node.
+pub fn restore_source(
+    restore: &Restore,
+    checkpoint: Option<&Checkpoint>,
+    volume: Option<&Volume>,
+    node: &str,
+) -> Result<VolumeSource, Blocked> {
+    let name = &restore.checkpoint;
+    let found = checkpoint.ok_or_else(|| {
+        let message = format!(
+            "spec.restore names the Checkpoint {name}, which does not exist: create it or choose another"
+        );
+        Blocked::stalled(reason::SOURCE_NOT_FOUND, message)
+    })?;
+    let inherited = found.status.as_ref().and_then(|status| status.inherited.clone()).unwrap_or_default();
+    let source = from_volume(volume, inherited, || {
+        Blocked::waiting(
+            reason::SOURCE_NOT_READY,
+            format!("the Checkpoint {name} to restore is not complete yet"),
+        )
+    })?;
+    if source.node.as_deref() == Some(node) {
+        return Ok(source.volume);
+    }
+    let message =
+        format!("the Checkpoint {name} is on another node than this Spark: fork the Checkpoint instead");
+    Err(Blocked::stalled(reason::SOURCE_NOT_READY, message))
+}
+
+fn from_volume(
+    volume: Option<&Volume>,
+    inherited: Inherited,
+    not_ready: impl Fn() -> Blocked,
+) -> Result<Source, Blocked> {
+    let volume = volume.filter(|v| provisioned(v)).ok_or_else(not_ready)?;
+    let metadata = &volume.metadata;
+    let reference = VolumeReference {
+        namespace: metadata.namespace.clone().unwrap_or_default(),
+        name: metadata.name.clone().unwrap_or_default(),
+        uid: metadata.uid.clone().unwrap_or_default(),
+    };
+    Ok(Source {
+        volume: VolumeSource { image: None, volume: Some(reference) },
+        node: Some(volume.spec.node_name.clone()),
+        inherited: Some(inherited),
+    })
+}
+
+/// Whether the Volume's disks exist.
+fn provisioned(volume: &Volume) -> bool {
+    volume.status.as_ref().is_some_and(|status| conditions::is_true(&status.conditions, PROVISIONED))
+}
+
+fn consents(namespace: &str, source_namespace: &str, policy: Option<&ForkPolicy>) -> bool {
+    namespace == source_namespace
+        || policy.is_some_and(|policy| policy.namespaces.iter().any(|n| n == "*" || n == namespace))
+}
+
+fn missing(kind: &str, namespace: &str, at: (&str, &str)) -> Blocked {
+    if at.0 == namespace {
+        let message = format!(
+            "{kind} {} does not exist in this namespace: create it, or name another in spec.from",
+            at.1
+        );
+        return Blocked::waiting(reason::SOURCE_NOT_FOUND, message);
+    }
+    let message = format!(
+        "{kind} {} in namespace {} does not exist or does not allow forks into {namespace}: its owner can add {namespace} to spec.forkPolicy.namespaces",
+        at.1, at.0
+    );
+    Blocked::waiting(reason::FORK_DENIED, message)
+}
+
+fn not_ready(kind: &str, at: (&str, &str)) -> Blocked {
+    Blocked::waiting(reason::SOURCE_NOT_READY, format!("{kind} {} has no data to fork yet", at.1))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use jiff::Timestamp;
+    use sparks_api::{SparkSpec, VolumeSpec, VolumeStatus, conditions::condition};
+
+    fn volume(ready: bool) -> Volume {
+        let spec = VolumeSpec {
+            node_name: "node1".into(),
+            source: VolumeSource::default(),
+            disks: vec![],
+            read_only: false,
+            attachment: None,
+            trashed_at: None,
+        };
+        let provisioned = condition(PROVISIONED, ready, reason::AVAILABLE, "", None, Timestamp::UNIX_EPOCH);
+        let status = VolumeStatus { conditions: vec![provisioned], ..Default::default() };
+        Volume { status: Some(status), ..Volume::new("api-1", spec) }
+    }
+
+    fn spark(namespaces: &[&str]) -> Spark {
+        let policy = ForkPolicy { namespaces: namespaces.iter().map(|n| (*n).to_owned()).collect() };
+        Spark::new("api", SparkSpec { fork_policy: Some(policy), ..Default::default() })
+    }
+
+    #[test]
+    fn another_namespace_may_fork_only_with_consent() {
+        for (policy, allowed) in
+            [(vec![], false), (vec!["other"], false), (vec!["me"], true), (vec!["*"], true)]
+        {
+            let got = from_spark("me", ("them", "api"), Some(&spark(&policy)), Some(&volume(true)));
+            assert_eq!(got.is_ok(), allowed, "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_reads_like_a_spark_that_is_not_there() {
+        let refused = from_spark("me", ("them", "api"), Some(&spark(&[])), Some(&volume(true)));
+        assert_eq!(refused, from_spark("me", ("them", "api"), None, None));
+    }
+
+    #[test]
+    fn the_own_namespace_needs_no_consent_and_the_fork_goes_where_the_blocks_are() {
+        let got = from_spark("me", ("me", "api"), Some(&spark(&[])), Some(&volume(true))).unwrap();
+        assert_eq!(got.node.as_deref(), Some("node1"));
+    }
+
+    #[test]
+    fn a_source_without_data_is_waited_for() {
+        let got = from_spark("me", ("me", "api"), Some(&spark(&[])), Some(&volume(false))).unwrap_err();
+        assert_eq!((got.reason, got.stalled), (reason::SOURCE_NOT_READY, false));
+    }
+}

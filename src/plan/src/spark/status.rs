@@ -1,0 +1,271 @@
+//! The status of a Spark.
+
+use std::time::Duration;
+
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
+use kube::ResourceExt;
+use sparks_api::{
+    Inherited, LocalReference, Restored, Spark, SparkPhase, SparkStatus, SparkTimings, Volume,
+    conditions::{self, ATTACHED, PROVISIONED, RESIZED, condition, reason},
+    time,
+};
+
+use super::{observed::Observed, plan::Event, service::DEFAULT_PORT};
+use crate::{
+    names, pods,
+    progress::{Blocked, Progress},
+};
+
+/// When the Spark is to be deleted.
+pub(super) fn expires_at(spark: &Spark) -> Option<Time> {
+    let ttl = time::parse_duration(spark.spec.lifecycle.ttl.as_deref()?)?;
+    spark.metadata.creation_timestamp.as_ref().map(|born| time::later(born, ttl))
+}
+
+/// Whether the disks exist, or what keeps them from it.
+pub(super) fn provisioned(volume: &Volume, import_pod: Option<&Pod>) -> Result<(), Blocked> {
+    let condition =
+        volume.status.as_ref().and_then(|status| conditions::find(&status.conditions, PROVISIONED));
+    match condition {
+        Some(found) if found.status == "True" => Ok(()),
+        Some(found) if found.reason == reason::IMPORTING_IMAGE => Err(importing(volume, import_pod)),
+        Some(found) => Err(relayed(&found.reason, &found.message, reason::PROVISIONING)),
+        None => Err(Blocked::waiting(reason::PROVISIONING, "the disks are being made")),
+    }
+}
+
+/// How far the import of the image is, in the kubelet's words when it can't be pulled.
+fn importing(volume: &Volume, import_pod: Option<&Pod>) -> Blocked {
+    let image = volume.spec.source.image.as_ref().map_or("", |image| image.reference.as_str());
+    match import_pod.and_then(pods::waiting) {
+        Some((
+            why @ ("ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull"),
+            words,
+        )) => {
+            let words = if words.is_empty() { why } else { words };
+            let message = format!(
+                "the image {image} can't be pulled: {words}; correct spec.image in a new Spark, or make the image available"
+            );
+            Blocked::stalled(reason::IMAGE_PULL_FAILED, message)
+        }
+        _ => match import_pod.and_then(pods::unschedulable) {
+            Some(words) => Blocked::waiting(
+                reason::UNSCHEDULABLE,
+                format!("the pod that imports the image finds no place: {words}"),
+            ),
+            None => Blocked::waiting(
+                reason::IMPORTING_IMAGE,
+                format!("the image {image} is being pulled and imported on the node"),
+            ),
+        },
+    }
+}
+
+/// Whether the disks are the pod's root and the service is ready, or what keeps them from it.
+pub(super) fn attached(volume: &Volume, pod: &Pod) -> Result<(), Blocked> {
+    let status = volume.status.as_ref();
+    let is_this_pod = |found: &&sparks_api::Attached| Some(&found.pod_uid) == pod.uid().as_ref();
+    let attached = status.and_then(|s| s.attached.as_ref()).filter(is_this_pod);
+    let condition = status.and_then(|s| conditions::find(&s.conditions, ATTACHED));
+    let done = condition.is_some_and(|c| c.status == "True");
+    match attached {
+        Some(found) if done && found.service_ready && pods::is_ready(pod) => Ok(()),
+        Some(found) if done && found.service_ready => {
+            let message = format!("the pod {} is not ready on its node", pod.name_any());
+            Err(Blocked::waiting(reason::POD_STARTING, message))
+        }
+        Some(found) if done => {
+            let message = found
+                .service_message
+                .clone()
+                .unwrap_or_else(|| "the service has not become ready yet".into());
+            Err(Blocked::waiting(reason::SERVICE_NOT_READY, message))
+        }
+        _ => Err(not_attached(condition.map(|c| (c.reason.as_str(), c.message.as_str())), pod)),
+    }
+}
+
+fn not_attached(condition: Option<(&str, &str)>, pod: &Pod) -> Blocked {
+    if let Some(words) = pods::unschedulable(pod) {
+        return Blocked::waiting(
+            reason::UNSCHEDULABLE,
+            format!("the pod {} finds no place: {words}", pod.name_any()),
+        );
+    }
+    if let Some((why, words)) = pods::waiting(pod).filter(|(why, _)| *why != "ContainerCreating") {
+        return Blocked::waiting(
+            reason::POD_STARTING,
+            format!("the pod {} waits: {why} {words}", pod.name_any()),
+        );
+    }
+    match condition {
+        Some((why, words)) if why != reason::ATTACHING => relayed(why, words, reason::ATTACHING),
+        _ if !pods::is_ready(pod) => {
+            Blocked::waiting(reason::POD_STARTING, format!("the pod {} starts", pod.name_any()))
+        }
+        _ => Blocked::waiting(
+            reason::ATTACHING,
+            format!("the disks are being attached to the pod {}", pod.name_any()),
+        ),
+    }
+}
+
+/// The node agent's words; a reason that this controller doesn't know becomes `otherwise`.
+fn relayed(why: &str, words: &str, otherwise: &'static str) -> Blocked {
+    const STALLED: [&str; 2] = [reason::UNSAFE_ROOT, reason::SIZE_TOO_SMALL];
+    const WAITING: [&str; 6] = [
+        reason::POOL_FULL,
+        reason::SOURCE_NOT_FOUND,
+        reason::HOST_ERROR,
+        reason::POD_TERMINATING,
+        reason::ATTACHING,
+        reason::PROVISIONING,
+    ];
+    if let Some(known) = STALLED.iter().find(|known| **known == why) {
+        return Blocked::stalled(known, words);
+    }
+    Blocked::waiting(WAITING.iter().find(|known| **known == why).copied().unwrap_or(otherwise), words)
+}
+
+/// The whole status.
+pub(super) fn status(
+    seen: &Observed,
+    effective: &Inherited,
+    live: Option<&Volume>,
+    progress: &Progress,
+) -> SparkStatus {
+    let spark = &seen.spark;
+    let old = spark.status.clone().unwrap_or_default();
+    let pod = current_pod(seen, live);
+    let attached = live.and_then(|v| v.status.as_ref()).and_then(|s| s.attached.as_ref());
+    let mut status = SparkStatus {
+        observed_generation: spark.metadata.generation,
+        phase: phase(seen, live, progress),
+        origin: origin(spark),
+        node_name: live.map(|v| v.spec.node_name.clone()).or(old.node_name),
+        pod_name: pod.map(ResourceExt::name_any),
+        pod_ip: pod.and_then(|p| p.status.as_ref()).and_then(|s| s.pod_ip.clone()),
+        address: address(spark, effective),
+        volume: live.map(|v| LocalReference { name: v.name_any() }).or(old.volume),
+        disks: live.and_then(|v| v.status.as_ref()).map(|s| s.disks.clone()).unwrap_or_default(),
+        expires_at: expires_at(spark),
+        idle_since: attached.and_then(|a| a.idle_since.clone()),
+        restored: restored(spark, live).or(old.restored),
+        inherited: None,
+        timings: timings(seen, live, progress).or(old.timings),
+        conditions: old.conditions,
+    };
+    progress.write(&mut status.conditions, spark.metadata.generation, seen.now);
+    resized(&mut status, seen, effective, live, pod);
+    status
+}
+
+fn current_pod<'a>(seen: &'a Observed, live: Option<&Volume>) -> Option<&'a Pod> {
+    let uid = live.and_then(|v| v.spec.attachment.as_ref()).map(|a| a.pod_uid.as_str());
+    let here = || seen.pods.iter().filter(|pod| !pods::is_ending(pod));
+    here().find(|pod| pod.uid().as_deref() == uid).or_else(|| here().next()).map(AsRef::as_ref)
+}
+
+fn phase(seen: &Observed, live: Option<&Volume>, progress: &Progress) -> SparkPhase {
+    let provisioned =
+        live.and_then(|v| v.status.as_ref()).is_some_and(|s| conditions::is_true(&s.conditions, PROVISIONED));
+    match progress {
+        Progress::Ready(..) => SparkPhase::Running,
+        Progress::Settled(..) => SparkPhase::Stopped,
+        Progress::Blocked(blocked) if blocked.stalled => SparkPhase::Failed,
+        Progress::Blocked(_) if !provisioned => SparkPhase::Pending,
+        Progress::Blocked(_) if !seen.spark.spec.lifecycle.running => SparkPhase::Stopping,
+        Progress::Blocked(_) => SparkPhase::Starting,
+    }
+}
+
+fn origin(spark: &Spark) -> Option<String> {
+    let Some(from) = &spark.spec.from else {
+        return spark.spec.image.as_ref().map(|image| format!("image/{image}"));
+    };
+    let namespace = from.namespace.as_ref().filter(|n| Some(*n) != spark.namespace().as_ref());
+    let namespace = namespace.map(|n| format!("{n}/")).unwrap_or_default();
+    let spark = from.spark.as_ref().map(|name| format!("spark/{namespace}{name}"));
+    spark.or_else(|| from.checkpoint.as_ref().map(|name| format!("checkpoint/{namespace}{name}")))
+}
+
+fn address(spark: &Spark, effective: &Inherited) -> Option<String> {
+    let port = effective.service.as_ref().map_or(DEFAULT_PORT, |service| service.port);
+    Some(format!("{}.{}.svc:{port}", spark.name_any(), spark.namespace()?))
+}
+
+fn restored(spark: &Spark, live: Option<&Volume>) -> Option<Restored> {
+    let restore = spark.spec.restore.as_ref()?;
+    let name = names::restored_volume(&spark.name_any(), &spark.uid()?, restore);
+    let done = live.is_some_and(|volume| volume.name_any() == name);
+    done.then(|| Restored { checkpoint: restore.checkpoint.clone(), id: restore.id.clone() })
+}
+
+/// Timings of a start that has just come to its end; those of an earlier one stay as they are.
+fn timings(seen: &Observed, live: Option<&Volume>, progress: &Progress) -> Option<SparkTimings> {
+    let was_ready =
+        seen.spark.status.as_ref().is_some_and(|s| conditions::is_true(&s.conditions, conditions::READY));
+    if !progress.is_ready() || was_ready {
+        return None;
+    }
+    let node = live.and_then(|v| v.status.as_ref()).and_then(|s| s.timings.clone()).unwrap_or_default();
+    Some(SparkTimings {
+        warm: seen.start.warm,
+        claim_micros: seen.start.claim.map(micros),
+        snapshot_micros: node.snapshot_micros,
+        attach_micros: node.attach_micros,
+        service_micros: node.service_micros,
+        total_micros: Some(micros(seen.start.age)),
+    })
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Whether pod and disks have the sizes that the spec asks for.
+fn resized(
+    status: &mut SparkStatus,
+    seen: &Observed,
+    effective: &Inherited,
+    live: Option<&Volume>,
+    pod: Option<&Pod>,
+) {
+    let generation = seen.spark.metadata.generation;
+    let disks = live.and_then(|v| v.status.as_ref()).and_then(|s| conditions::find(&s.conditions, RESIZED));
+    let new = match (disks.filter(|c| c.status == "False"), pod.filter(|_| effective.resources.is_some())) {
+        (Some(refused), _) => {
+            condition(RESIZED, false, reason::SIZE_TOO_SMALL, refused.message.clone(), generation, seen.now)
+        }
+        (None, Some(pod)) => match pods::resize_pending(pod) {
+            Some(words) => condition(RESIZED, false, reason::RESIZE_PENDING, words, generation, seen.now),
+            None => condition(RESIZED, true, reason::AVAILABLE, "the pod has its size", generation, seen.now),
+        },
+        (None, None) => return conditions::remove(&mut status.conditions, RESIZED),
+    };
+    conditions::set(&mut status.conditions, new);
+}
+
+/// What has just begun to be wrong, or was just done.
+pub(super) fn events(spark: &Spark, progress: &Progress, new: &SparkStatus) -> Vec<Event> {
+    const ORDINARY: [&str; 4] =
+        [reason::PROVISIONING, reason::ATTACHING, reason::POD_STARTING, reason::IMPORTING_IMAGE];
+    let old = spark.status.as_ref();
+    let before = old.and_then(|s| conditions::find(&s.conditions, conditions::READY));
+    let mut events = Vec::new();
+    if let Progress::Blocked(blocked) = progress
+        && !ORDINARY.contains(&blocked.reason)
+        && before.is_none_or(|c| c.reason != blocked.reason || c.message != blocked.message)
+    {
+        events.push(Event { warning: true, reason: blocked.reason, note: blocked.message.clone() });
+    }
+    if let Some(restored) = new.restored.as_ref().filter(|r| old.and_then(|s| s.restored.as_ref()) != Some(r))
+    {
+        events.push(Event {
+            warning: false,
+            reason: reason::RESTORED,
+            note: format!("restored from the Checkpoint {}", restored.checkpoint),
+        });
+    }
+    events
+}

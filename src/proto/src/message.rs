@@ -1,0 +1,80 @@
+//! The messages.
+
+use serde::{Deserialize, Serialize};
+
+/// What the node agent tells the guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "type")]
+pub enum ToGuest {
+    /// The guest now stands in the Spark's own root: become this computer. Sent after every attach, and again when
+    /// only the service changed; the guest restarts the service when it differs from the one that runs.
+    Run(Computer),
+    /// End the service and every other process of the pod but PID 1, and hold nothing of the old root open, because
+    /// the root is about to be swapped. Answered by [`FromGuest::Quiesced`].
+    Quiesce,
+}
+
+/// The computer that a guest is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Computer {
+    /// Name of the Spark, which is also the host name.
+    pub hostname: String,
+    /// The service, if the Spark has one.
+    pub service: Option<Service>,
+}
+
+/// A Spark's service, with its environment resolved.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Service {
+    /// Program and arguments; not interpreted by a shell.
+    pub command: Vec<String>,
+    /// User name or `uid[:gid]` in the Spark's root; root when empty.
+    pub user: Option<String>,
+    /// Working directory; the user's home when empty.
+    pub working_dir: Option<String>,
+    /// Environment, in order; later entries win.
+    pub env: Vec<(String, String)>,
+    /// TCP port on which the service listens; also given to it as `PORT`.
+    pub port: u16,
+    /// HTTP path that answers 2xx or 3xx when the service is ready; without one it is ready once it runs.
+    pub readiness_path: Option<String>,
+    /// Seconds between SIGTERM and SIGKILL.
+    pub grace_seconds: u32,
+}
+
+/// What the guest tells the node agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "type")]
+pub enum FromGuest {
+    /// First message on every connection.
+    Hello {
+        /// Protocol version of the guest: [`crate::VERSION`].
+        version: u32,
+        /// The computer it already is, after an earlier [`ToGuest::Run`]; `None` while it is warm.
+        running: Option<Computer>,
+    },
+    /// State of the service; sent on every change, and once after each [`ToGuest::Run`].
+    Service(ServiceState),
+    /// Nothing of the old root is in use any more.
+    Quiesced,
+    /// Whether the computer is idle (no process but the guest and the service, and no open terminal); sent on every
+    /// change, at most once a second.
+    Idle {
+        /// Whole seconds since it became idle; `None` when it is in use.
+        for_seconds: Option<u64>,
+    },
+}
+
+/// State of a Spark's service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceState {
+    /// It runs and, where it has a readiness path, that path answered; true as well for a Spark without a service.
+    pub ready: bool,
+    /// How often it was restarted since the guest became this computer.
+    pub restarts: u32,
+    /// One sentence on what is wrong, such as `the service exited with status 1; it is restarted in 4 s`.
+    pub message: Option<String>,
+}
