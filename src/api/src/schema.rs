@@ -20,9 +20,8 @@ pub fn duration(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "string",
         "maxLength": 32,
-        "pattern": "^-?([0-9]+(\\.[0-9]+)?(ms|s|m|h))+$",
         "x-kubernetes-validations": [
-            {"rule": "duration(self) > duration('0s')", "message": "must be a positive duration, for example 15m or 72h"}
+            {"rule": "self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) > duration('0s')", "message": "must be a positive duration, for example 15m or 72h"}
         ]
     })
 }

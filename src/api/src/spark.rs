@@ -120,6 +120,7 @@ pub struct Disk {
 
 /// Resources are requests and limits of CPU and memory.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("!has(self.requests) || !has(self.limits) || self.requests.all(k, !(k in self.limits) || !quantity(self.requests[k]).isGreaterThan(quantity(self.limits[k])))").message("a request must not be larger than its limit"))]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
     /// What the scheduler sets aside.
@@ -311,7 +312,7 @@ pub struct SparkStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_name: Option<String>,
     /// IP address of the pod.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "podIP", default, skip_serializing_if = "Option::is_none")]
     pub pod_ip: Option<String>,
     /// Host name and port of the Spark in the cluster's DNS, such as api.team-a.svc:8080.
     #[serde(default, skip_serializing_if = "Option::is_none")]

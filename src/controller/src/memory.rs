@@ -36,6 +36,7 @@ struct StartEntry {
     since: Instant,
     claim: Option<Duration>,
     warm: bool,
+    total: Option<Duration>,
 }
 
 impl Memory {
@@ -46,9 +47,13 @@ impl Memory {
     /// The start of this Spark that goes on; begins now when there was none.
     pub fn start(&self, spark_uid: &str) -> Start {
         let mut inner = self.inner();
-        let new = || StartEntry { since: Instant::now(), claim: None, warm: false };
+        let new = || StartEntry { since: Instant::now(), claim: None, warm: false, total: None };
         let entry = inner.starts.entry(spark_uid.to_owned()).or_insert_with(new);
-        Start { age: entry.since.elapsed(), claim: entry.claim, warm: entry.warm }
+        Start {
+            age: entry.total.unwrap_or_else(|| entry.since.elapsed()),
+            claim: entry.claim,
+            warm: entry.warm,
+        }
     }
 
     /// Pod and Volume of this start are written.
@@ -56,6 +61,13 @@ impl Memory {
         if let Some(entry) = self.inner().starts.get_mut(spark_uid) {
             entry.claim = Some(entry.since.elapsed());
             entry.warm = warm;
+        }
+    }
+
+    /// The Spark is ready; the cache may take a while to see it, and the time shall not go on meanwhile.
+    pub fn ready(&self, spark_uid: &str) {
+        if let Some(entry) = self.inner().starts.get_mut(spark_uid) {
+            entry.total.get_or_insert_with(|| entry.since.elapsed());
         }
     }
 

@@ -42,6 +42,7 @@ fn start(spark: &Spark, context: &Context, uid: &str) -> Start {
         .as_ref()
         .is_some_and(|s| sparks_api::conditions::is_true(&s.conditions, sparks_api::conditions::READY));
     if ready || !spark.spec.lifecycle.running {
+        context.memory.started(uid);
         return Start { age: std::time::Duration::MAX, ..Start::default() };
     }
     context.memory.start(uid)

@@ -22,6 +22,9 @@ pub async fn reconcile(spark: Arc<Spark>, context: Arc<Context>) -> Result<Actio
     }
     let seen = gather::gather(&spark, &context);
     let mut plan = sparks_plan::spark::plan(&seen);
+    if conditions::is_true(&plan.status.conditions, conditions::READY) {
+        context.memory.ready(&spark.uid().unwrap_or_default());
+    }
     let applied = apply::apply(&context, &spark, &plan.actions).await;
     if let Err(apply::ApplyError::Blocked(blocked)) = &applied {
         Progress::Blocked(blocked.clone()).write(
@@ -64,9 +67,6 @@ async fn write_status(
         #[allow(clippy::cast_precision_loss)]
         let seconds = timings.total_micros.unwrap_or_default() as f64 / 1e6;
         context.metrics.start.get_or_create(&StartKind { pod }).observe(seconds);
-    }
-    if is_ready(&plan.status.conditions) || !spark.spec.lifecycle.running {
-        context.memory.started(&spark.uid().unwrap_or_default());
     }
     Ok(())
 }

@@ -1,0 +1,75 @@
+//! What every verb needs: the cluster, and how talkative to be.
+
+use std::future::Future;
+
+use spark_client::{Condition, ConnectOptions, Sparks};
+use sparks_api::Spark;
+
+use crate::cli::{Global, WaitArgs};
+use crate::errors::{self, CliError, Outcome};
+use crate::output;
+use crate::progress::Progress;
+
+/// The cluster, and how talkative to be.
+#[derive(Clone)]
+pub struct Context {
+    /// The namespace's Sparks.
+    pub sparks: Sparks,
+    /// Whether to print names only.
+    pub quiet: bool,
+}
+
+impl Global {
+    /// Which cluster is meant.
+    pub fn connect_options(&self) -> ConnectOptions {
+        ConnectOptions {
+            kubeconfig: self.kubeconfig.clone(),
+            context: self.context.clone(),
+            namespace: self.namespace.clone(),
+        }
+    }
+}
+
+impl Context {
+    /// Opens the cluster that the options name.
+    pub async fn connect(global: &Global) -> Result<Self, CliError> {
+        Ok(Self { sparks: Sparks::connect(&global.connect_options()).await?, quiet: global.quiet })
+    }
+
+    /// A line for what is being waited for.
+    pub fn progress(&self) -> Progress {
+        Progress::new(self.quiet)
+    }
+
+    /// Says what was done, unless names only are wanted.
+    pub fn say(&self, text: &str) -> Result<(), CliError> {
+        if self.quiet { Ok(()) } else { output::line(text) }
+    }
+
+    /// Waits for a Spark and names the steps.
+    pub async fn wait(&self, name: &str, wanted: Condition, wait: &WaitArgs) -> Result<Spark, CliError> {
+        let progress = self.progress();
+        let line = progress.clone();
+        let done =
+            self.sparks.wait(name, wanted, wait.timeout, move |step| line.step(&format!("{name}: {step}")));
+        let result = done.await;
+        progress.clear();
+        Ok(result?)
+    }
+}
+
+/// Does something with each name, says what failed, and goes on. The exit code is the first failure's.
+pub async fn each<F, T>(names: &[String], act: F) -> Outcome
+where
+    F: Fn(String) -> T,
+    T: Future<Output = Result<(), CliError>>,
+{
+    let mut code = 0;
+    for name in names {
+        if let Err(error) = act(name.clone()).await {
+            errors::print(&error);
+            code = if code == 0 { error.exit_code() } else { code };
+        }
+    }
+    Ok(code)
+}

@@ -1,0 +1,409 @@
+//! Waiting for an object to become what was asked for, by a watch.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, ResourceExt};
+use sparks_api::conditions::{self, READY, STALLED, reason};
+use sparks_api::{Checkpoint, Restore, Spark, SparkPhase, SparkPool};
+
+use crate::error::Subject;
+use crate::objects::Kind;
+use crate::{Error, Result, Sparks};
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// It does what it is for: a Spark runs and its service answers, a Checkpoint is complete.
+    Ready,
+    /// Its disks are attached, so that commands can be run in it; its service may not be ready yet.
+    Attached,
+    /// It is stopped.
+    Stopped,
+}
+
+/// The step at which something is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The reason of the Ready condition; empty as long as there is none.
+    pub reason: String,
+    /// What happens, for a person, without a full stop.
+    pub text: String,
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Step {
+    /// The step that a Ready condition tells of.
+    #[must_use]
+    pub fn of(why: &str, message: &str) -> Self {
+        let known = match why {
+            "" => "waiting for the controller",
+            reason::POD_STARTING => "starting a pod",
+            reason::POD_TERMINATING => "waiting for the old pod to end",
+            reason::IMPORTING_IMAGE => "importing the image",
+            reason::PROVISIONING => "making the disks",
+            reason::ATTACHING => "attaching the disks",
+            reason::SERVICE_NOT_READY => "waiting for the service",
+            reason::REPLENISHING => "starting warm pods",
+            reason::STOPPED => "stopping",
+            // Whatever holds it up is told in the condition's own words.
+            _ => "",
+        };
+        let text = match (known, message) {
+            ("", "") => why,
+            ("", message) => message,
+            (known, _) => known,
+        };
+        Self { reason: why.into(), text: text.into() }
+    }
+}
+
+/// What an object says about a condition that is waited for.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Verdict {
+    Reached,
+    Stalled { reason: String, message: String },
+    Stopped,
+    Waiting(Step),
+}
+
+/// What only a Spark's status says.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct View {
+    phase: Option<SparkPhase>,
+    /// The restore that the spec asks for is not done.
+    is_restoring: bool,
+}
+
+impl View {
+    fn of_spark(spark: &Spark) -> Self {
+        let status = spark.status.as_ref();
+        let done = status.and_then(|status| status.restored.as_ref());
+        let is_done = |wanted: &Restore| {
+            done.is_some_and(|done| done.checkpoint == wanted.checkpoint && done.id == wanted.id)
+        };
+        let is_restoring = spark.spec.restore.as_ref().is_some_and(|wanted| !is_done(wanted));
+        Self { phase: status.map(|status| status.phase), is_restoring }
+    }
+}
+
+/// Judges by kstatus: a status counts only when it describes the present generation.
+pub(crate) fn judge<K: Kind>(object: &K, wanted: Condition, view: View) -> Verdict {
+    let phase = view.phase;
+    let generation = object.meta().generation;
+    let is_current = |observed: Option<i64>| observed >= generation;
+    let all = object.conditions();
+    let ready = conditions::find(all, READY);
+    let observed = ready.and_then(|c| c.observed_generation).or(object.observed_generation());
+    let Some(ready) = ready.filter(|_| is_current(observed) && is_current(object.observed_generation()))
+    else {
+        return Verdict::Waiting(Step::of("", ""));
+    };
+    if let Some(stalled) = conditions::find(all, STALLED).filter(|c| c.status == "True") {
+        return Verdict::Stalled { reason: stalled.reason.clone(), message: stalled.message.clone() };
+    }
+    if view.is_restoring {
+        let text = if ready.status == "True" { "restoring the disks" } else { &ready.message };
+        return Verdict::Waiting(Step { reason: ready.reason.clone(), text: text.into() });
+    }
+    let is_stopped = ready.reason == reason::STOPPED || phase == Some(SparkPhase::Stopped);
+    let reached = match wanted {
+        Condition::Ready => ready.status == "True",
+        Condition::Attached => ready.status == "True" || ready.reason == reason::SERVICE_NOT_READY,
+        Condition::Stopped => phase == Some(SparkPhase::Stopped),
+    };
+    match wanted {
+        _ if reached => Verdict::Reached,
+        Condition::Ready | Condition::Attached if is_stopped => Verdict::Stopped,
+        _ => Verdict::Waiting(Step::of(&ready.reason, &ready.message)),
+    }
+}
+
+/// A watch of one object until it is what was wanted.
+struct Wait<'a, K: Kind> {
+    subject: Subject,
+    api: Api<K>,
+    wanted: Condition,
+    view: fn(&K) -> View,
+    progress: &'a mut (dyn FnMut(&Step) + Send),
+    last: Option<Step>,
+}
+
+impl<K: Kind> Wait<'_, K> {
+    async fn run(mut self, limit: Duration) -> Result<K> {
+        match tokio::time::timeout(limit, self.watch()).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::Timeout {
+                kind: self.subject.kind,
+                name: self.subject.name.clone(),
+                after: limit,
+                step: self.last.map_or_else(|| "the Kubernetes API does not answer".into(), |step| step.text),
+            }),
+        }
+    }
+
+    async fn watch(&mut self) -> Result<K> {
+        let mut seen = false;
+        let stream = watcher::watch_object(self.api.clone(), &self.subject.name).default_backoff();
+        let mut stream = std::pin::pin!(stream);
+        while let Some(event) = stream.next().await {
+            match event {
+                Ok(Some(object)) => {
+                    seen = true;
+                    if let Some(result) = self.look(object) {
+                        return result;
+                    }
+                }
+                Ok(None) if seen => {
+                    return Err(Error::Deleted { kind: self.subject.kind, name: self.subject.name.clone() });
+                }
+                Ok(None) => return Err(self.subject.not_found()),
+                Err(error) => self.endure(error)?,
+            }
+        }
+        Err(self.subject.not_found())
+    }
+
+    fn look(&mut self, object: K) -> Option<Result<K>> {
+        let (kind, name) = (self.subject.kind, self.subject.name.clone());
+        match judge(&object, self.wanted, (self.view)(&object)) {
+            Verdict::Reached => Some(Ok(object)),
+            Verdict::Stalled { reason, message } => Some(Err(Error::Stalled { kind, name, reason, message })),
+            Verdict::Stopped => Some(Err(Error::Stopped(name))),
+            Verdict::Waiting(step) => {
+                self.report(step);
+                None
+            }
+        }
+    }
+
+    fn report(&mut self, step: Step) {
+        if self.last.as_ref() != Some(&step) {
+            (self.progress)(&step);
+            self.last = Some(step);
+        }
+    }
+
+    /// A refusal ends the wait; a connection that breaks is tried again by the watcher.
+    fn endure(&mut self, error: watcher::Error) -> Result<()> {
+        let (watcher::Error::InitialListFailed(cause) | watcher::Error::WatchStartFailed(cause)) = error
+        else {
+            return Ok(());
+        };
+        match self.subject.error(cause) {
+            end @ (Error::Forbidden(_) | Error::Unauthorized | Error::NotInstalled) => Err(end),
+            error @ Error::Unreachable(_) => {
+                self.report(Step { reason: String::new(), text: error.to_string() });
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Sparks {
+    /// Waits until a Spark is what is wanted. `progress` is told each new step.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Stalled`] when it can't go on; [`Error::Timeout`]; [`Error::Deleted`];
+    /// [`Error::Stopped`] when a stopped Spark is to be ready.
+    pub async fn wait(
+        &self,
+        name: &str,
+        wanted: Condition,
+        limit: Duration,
+        mut progress: impl FnMut(&Step) + Send,
+    ) -> Result<Spark> {
+        let (subject, api) = (self.subject::<Spark>(name), self.api());
+        Wait { subject, api, wanted, view: View::of_spark, progress: &mut progress, last: None }
+            .run(limit)
+            .await
+    }
+
+    /// Waits until a Checkpoint is complete.
+    ///
+    /// # Errors
+    /// As [`Sparks::wait`].
+    pub async fn wait_for_checkpoint(
+        &self,
+        name: &str,
+        limit: Duration,
+        progress: impl FnMut(&Step) + Send,
+    ) -> Result<Checkpoint> {
+        self.wait_ready(name, limit, progress).await
+    }
+
+    /// Waits until all pods of a pool are warm.
+    ///
+    /// # Errors
+    /// As [`Sparks::wait`].
+    pub async fn wait_for_pool(
+        &self,
+        name: &str,
+        limit: Duration,
+        progress: impl FnMut(&Step) + Send,
+    ) -> Result<SparkPool> {
+        self.wait_ready(name, limit, progress).await
+    }
+
+    async fn wait_ready<K: Kind>(
+        &self,
+        name: &str,
+        limit: Duration,
+        mut progress: impl FnMut(&Step) + Send,
+    ) -> Result<K> {
+        let (subject, api) = (self.subject::<K>(name), self.api());
+        let wanted = Condition::Ready;
+        Wait { subject, api, wanted, view: |_| View::default(), progress: &mut progress, last: None }
+            .run(limit)
+            .await
+    }
+
+    /// Waits until the object of this name and uid is gone.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`].
+    pub async fn wait_until_gone<K: Kind>(&self, name: &str, uid: &str, limit: Duration) -> Result<()> {
+        let gone = async {
+            let stream = watcher::watch_object(self.api::<K>(), name).default_backoff();
+            let mut stream = std::pin::pin!(stream);
+            while let Some(event) = stream.next().await {
+                if event.is_ok_and(|object| object.and_then(|o| o.uid()).is_none_or(|found| found != uid)) {
+                    return;
+                }
+            }
+        };
+        let step = || "it is still being deleted".to_owned();
+        tokio::time::timeout(limit, gone).await.map_err(|_| Error::Timeout {
+            kind: K::NOUN,
+            name: name.into(),
+            after: limit,
+            step: step(),
+        })
+    }
+
+    /// Waits until the trash holds the disks of the deleted Spark of this uid, and lets them be removed now.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] and what the API server refuses.
+    pub async fn purge_when_trashed(&self, name: &str, uid: &str, limit: Duration) -> Result<()> {
+        use sparks_api::{Volume, labels};
+        let selector = format!("{}={uid}", labels::OWNER_UID);
+        let purged = async {
+            let stream = watcher::watcher(self.api::<Volume>(), watcher::Config::default().labels(&selector));
+            let mut stream = std::pin::pin!(stream.default_backoff());
+            let mut any = false;
+            while let Some(event) = stream.next().await {
+                match event {
+                    Ok(watcher::Event::Apply(volume) | watcher::Event::InitApply(volume)) => {
+                        any = true;
+                        if volume.spec.trashed_at.is_some() && self.purge(uid).await? {
+                            return Ok(());
+                        }
+                    }
+                    // A Spark that never got disks leaves nothing behind.
+                    Ok(watcher::Event::InitDone) if !any => return Ok(()),
+                    Ok(_) | Err(_) => {}
+                }
+            }
+            Ok(())
+        };
+        tokio::time::timeout(limit, purged).await.unwrap_or_else(|_| {
+            let step = "its disks are not in the trash yet".into();
+            Err(Error::Timeout { kind: Spark::NOUN, name: name.into(), after: limit, step })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::Timestamp;
+    use sparks_api::{Restored, SparkSpec, SparkStatus};
+
+    fn spark(generation: i64, observed: i64, phase: SparkPhase, all: &[(&str, bool, &str, &str)]) -> Spark {
+        let mut spark = Spark::new("x", SparkSpec::default());
+        spark.metadata.generation = Some(generation);
+        let conditions = all
+            .iter()
+            .map(|(kind, status, why, message)| {
+                conditions::condition(kind, *status, why, *message, Some(observed), Timestamp::UNIX_EPOCH)
+            })
+            .collect();
+        let status =
+            SparkStatus { observed_generation: Some(observed), phase, conditions, ..Default::default() };
+        spark.status = Some(status);
+        spark
+    }
+
+    fn verdict(spark: &Spark, wanted: Condition) -> Verdict {
+        judge(spark, wanted, View::of_spark(spark))
+    }
+
+    #[test]
+    fn a_status_of_an_earlier_generation_does_not_end_the_wait() {
+        let old = spark(2, 1, SparkPhase::Running, &[(READY, true, reason::RUNNING, "")]);
+        assert_eq!(verdict(&old, Condition::Ready), Verdict::Waiting(Step::of("", "")));
+        let now = spark(2, 2, SparkPhase::Running, &[(READY, true, reason::RUNNING, "")]);
+        assert_eq!(verdict(&now, Condition::Ready), Verdict::Reached);
+    }
+
+    #[test]
+    fn no_status_is_waited_for() {
+        let mut new = spark(1, 1, SparkPhase::Pending, &[]);
+        new.status = None;
+        assert_eq!(verdict(&new, Condition::Ready), Verdict::Waiting(Step::of("", "")));
+    }
+
+    #[test]
+    fn what_is_stalled_ends_the_wait_with_its_message() {
+        let all = [(READY, false, reason::FORK_DENIED, "m"), (STALLED, true, reason::FORK_DENIED, "m")];
+        let stalled = Verdict::Stalled { reason: reason::FORK_DENIED.into(), message: "m".into() };
+        assert_eq!(verdict(&spark(1, 1, SparkPhase::Failed, &all), Condition::Ready), stalled);
+    }
+
+    #[test]
+    fn a_spark_is_not_ready_before_the_wanted_restore_is_done() {
+        let mut spark = spark(2, 2, SparkPhase::Running, &[(READY, true, reason::RUNNING, "")]);
+        spark.spec.restore = Some(Restore { checkpoint: "c".into(), id: Some("2".into()) });
+        let mut with = |id: &str| {
+            let done = Restored { checkpoint: "c".into(), id: Some(id.into()) };
+            spark.status.iter_mut().for_each(|status| status.restored = Some(done.clone()));
+            verdict(&spark, Condition::Ready)
+        };
+        assert!(matches!(with("1"), Verdict::Waiting(_)));
+        assert_eq!(with("2"), Verdict::Reached);
+    }
+
+    #[test]
+    fn commands_can_be_run_before_the_service_is_ready() {
+        let starting = spark(1, 1, SparkPhase::Starting, &[(READY, false, reason::SERVICE_NOT_READY, "")]);
+        assert_eq!(verdict(&starting, Condition::Attached), Verdict::Reached);
+        assert!(matches!(verdict(&starting, Condition::Ready), Verdict::Waiting(_)));
+    }
+
+    #[test]
+    fn a_stopped_spark_never_becomes_ready_by_waiting() {
+        let stopped = spark(1, 1, SparkPhase::Stopped, &[(READY, false, reason::STOPPED, "")]);
+        assert_eq!(verdict(&stopped, Condition::Ready), Verdict::Stopped);
+        assert_eq!(verdict(&stopped, Condition::Stopped), Verdict::Reached);
+        let stopping = spark(1, 1, SparkPhase::Stopping, &[(READY, false, reason::STOPPED, "")]);
+        assert!(matches!(verdict(&stopping, Condition::Stopped), Verdict::Waiting(_)));
+    }
+
+    #[test]
+    fn known_steps_have_a_name_and_others_their_own_words() {
+        assert_eq!(Step::of(reason::IMPORTING_IMAGE, "importing debian").text, "importing the image");
+        assert_eq!(
+            Step::of(reason::POOL_FULL, "the pool of node a is full").text,
+            "the pool of node a is full"
+        );
+        assert_eq!(Step::of("Unheard", "").text, "Unheard");
+    }
+}
