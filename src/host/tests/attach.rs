@@ -109,6 +109,10 @@ fn files_of_the_pods_root_user_belong_to_root_on_disk_and_the_other_way_round() 
 fn set_user_id_works_inside_and_device_nodes_do_not() {
     let (pool, pod) = (TestPool::new(), TestPod::start());
     volume(&pool, "a");
+    // As somebody else may have mounted a pool's filesystem.
+    use rustix::mount::{MountFlags, MountPropagationFlags, mount_change, mount_remount};
+    mount_remount(pool.mount_point(), MountFlags::empty(), c"").unwrap();
+    mount_change(pool.mount_point(), MountPropagationFlags::SHARED).unwrap();
     attach_volume(&pod, &pool, "a").unwrap();
     let info = fs::read_to_string(format!("/proc/{}/mountinfo", pod.container.pid())).unwrap();
     let root = info.lines().find(|line| line.split(' ').nth(4) == Some("/")).unwrap();

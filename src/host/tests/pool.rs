@@ -274,9 +274,8 @@ fn a_volume_with_nested_subvolumes_survives_a_crash_right_after_it_was_created()
 fn an_empty_volume_survives_a_crash_right_after_it_was_created() {
     let mut pool = TestPool::new();
     pool.create("a", &[spec("root", EMPTY, None)]);
-    write(&pool.disk("a", "root").join("precious"), MIB).unwrap();
     pool.crash();
-    assert_eq!(fs::metadata(pool.disk("a", "root").join("precious")).unwrap().len(), MIB);
+    assert!(pool.volume("a").unwrap().is_some());
 }
 
 /// A volume as a crash leaves it in tmp/.
@@ -360,7 +359,7 @@ fn a_damaged_record_is_named() {
 
 #[test]
 fn a_living_fork_does_not_use_up_the_limit_of_its_source() {
-    let mut pool = TestPool::new();
+    let pool = TestPool::new();
     pool.create("a", &[spec("root", EMPTY, Some(48 * MIB))]);
     let file = pool.disk("a", "root").join("file");
     write(&file, 32 * MIB).unwrap();
@@ -371,17 +370,31 @@ fn a_living_fork_does_not_use_up_the_limit_of_its_source() {
     let error = write(&pool.disk("a", "root").join("more"), 32 * MIB).unwrap_err();
     assert!(is_disk_quota(&error), "the limit still holds: {error}");
     fs::remove_file(pool.disk("a", "root").join("more")).unwrap();
+    assert!(matches!(pool.set_limit("a", "root", Some(MIB)), Err(PoolError::LimitBelowUsage { .. })));
+    pool.set_limit("a", "root", Some(40 * MIB)).unwrap();
+}
 
-    // A fork of the fork holds them too, after the fork is gone, and after a reboot.
+#[test]
+fn a_fork_of_a_fork_counts_as_a_fork_of_the_source_also_after_a_reboot() {
+    let mut pool = TestPool::new();
+    pool.create("a", &[spec("root", EMPTY, Some(48 * MIB))]);
+    write(&pool.disk("a", "root").join("file"), 32 * MIB).unwrap();
+    pool.create_root("b", fork_of("a", "root"));
     pool.create_root("c", fork_of("b", "root"));
     pool.trash_volume("b", 1).unwrap();
     pool.reap_trash(1).unwrap();
     pool.reboot();
-    fs::remove_file(&file).unwrap();
-    sync(&pool.mount_point());
-    write(&file, 32 * MIB).unwrap();
-    assert!(matches!(pool.set_limit("a", "root", Some(MIB)), Err(PoolError::LimitBelowUsage { .. })));
-    pool.set_limit("a", "root", Some(40 * MIB)).unwrap();
+    write(&pool.disk("a", "root").join("file"), 32 * MIB).unwrap();
+}
+
+#[test]
+fn the_allowance_for_a_fork_survives_a_crash() {
+    let mut pool = TestPool::new();
+    pool.create("a", &[spec("root", EMPTY, Some(48 * MIB))]);
+    write(&pool.disk("a", "root").join("file"), 32 * MIB).unwrap();
+    pool.create_root("b", fork_of("a", "root"));
+    pool.crash();
+    write(&pool.disk("a", "root").join("file"), 32 * MIB).unwrap();
 }
 
 #[test]
@@ -543,10 +556,12 @@ fn an_image_is_there_only_once_it_is_committed_and_then_read_only() {
 
     let builder = pool.begin_image("debian").unwrap();
     let root = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(builder.root()));
-    write(&Path::new(&root).join("file"), 4 * MIB).unwrap();
+    fs::write(Path::new(&root).join("file"), vec![7; 4 << 20]).unwrap();
     let image = builder.commit(json!({"digest": "sha256:1"})).unwrap();
     assert_eq!(pool.images().unwrap(), [image]);
+    pool.crash();
     let file = pool.mount_point().join("images/debian/fs/file");
+    assert!(fs::read(&file).unwrap() == vec![7; 4 << 20], "the data is on disk too");
     assert_eq!(fs::remove_file(&file).unwrap_err().kind(), std::io::ErrorKind::ReadOnlyFilesystem);
 
     let volume = pool.create_root("a", DiskSource::Image { key: "debian".into() });

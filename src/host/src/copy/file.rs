@@ -27,7 +27,7 @@ pub(super) fn copy(
     let write = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let from = File::from(rustix::fs::openat(source, name, read, Mode::empty())?);
     let to = File::from(rustix::fs::openat(target, name, write, Mode::RUSR | Mode::WUSR)?);
-    let sparse = false;
+    let sparse = stat.stx_blocks * 512 < stat.stx_size;
     let bytes = if sparse {
         copy_data_ranges(&from, &to, stat.stx_size)?
     } else {

@@ -6,9 +6,10 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::json;
-use sparks_host::pool::{DiskSource, DiskSpec, Pool, PoolSource, Volume, VolumeRequest};
+use sparks_host::pool::{DiskSource, DiskSpec, Pool, PoolError, PoolSource, Volume, VolumeRequest};
 
 pub mod pod;
 
@@ -47,14 +48,39 @@ impl TestPool {
     /// As when the agent is started again.
     pub fn reopen(&mut self) -> &Pool {
         self.pool = None;
-        self.pool = Some(Pool::open(&self.source(), &self.mount_point(), self.reserve).unwrap());
-        self
+        for _ in 0..200 {
+            match Pool::open(&self.source(), &self.mount_point(), self.reserve) {
+                // A program that another test is starting has a copy of every descriptor until its exec.
+                Err(PoolError::Locked { .. }) => std::thread::sleep(Duration::from_millis(10)),
+                result => {
+                    self.pool = Some(result.unwrap());
+                    return self;
+                }
+            }
+        }
+        panic!("the pool stays locked");
+    }
+
+    /// Unmounts the pool, and waits until nobody (see above) keeps its filesystem.
+    fn unmount(&mut self) {
+        self.pool = None;
+        unmount(&self.mount_point());
+        let file = self.directory.path().join("pool.img");
+        for _ in 0..200 {
+            let loops = fs::read_dir("/sys/block").unwrap().flatten();
+            let backing =
+                |entry: fs::DirEntry| fs::read_to_string(entry.path().join("loop/backing_file")).ok();
+            if !loops.filter_map(backing).any(|path| Path::new(path.trim_end()) == file) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the pool stays in use");
     }
 
     /// As when the machine is started again.
     pub fn reboot(&mut self) -> &Pool {
-        self.pool = None;
-        unmount(&self.mount_point());
+        self.unmount();
         self.reopen()
     }
 
@@ -64,8 +90,7 @@ impl TestPool {
         let file = self.directory.path().join("pool.img");
         let done = std::process::Command::new("cp").arg("--sparse=always").args([&file, &copy]).status();
         assert!(done.unwrap().success());
-        self.pool = None;
-        unmount(&self.mount_point());
+        self.unmount();
         fs::rename(copy, file).unwrap();
         self.reopen()
     }
