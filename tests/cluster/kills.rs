@@ -2,7 +2,7 @@
 
 use sparks_tests::{eventually, get_spark, inside, kubectl, run, select, shared, spark, until_reason};
 
-/// Kills the processes of this name that run in containers of the installation.
+/// Kills the processes that the kernel knows by this name, of 15 characters at most.
 fn kill(name: &str) {
     run("pkill", &["-KILL", "-x", name], "").ok();
 }
@@ -26,7 +26,7 @@ fn a_killed_agent_adopts_what_runs_and_serves_again() {
 #[test]
 fn a_killed_controller_goes_on_where_it_was() {
     let ns = shared();
-    kill("sparks-control");
+    kill("sparks-controll");
     spark(ns, &["fork", "source", "after-controller"]).ok();
     assert_eq!(inside(ns, "after-controller", "cat /root/greeting").ok(), "from the source");
 }

@@ -51,7 +51,7 @@ pub struct Cli {
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// Namespace [default: the context's]
-    #[arg(short, long, global = true, value_name = "NS", add = ArgValueCandidates::new(namespaces))]
+    #[arg(short, long, global = true, overrides_with = "namespace", value_name = "NS", add = ArgValueCandidates::new(namespaces))]
     pub namespace: Option<String>,
     /// Context of the kubeconfig
     #[arg(long, global = true, value_name = "CONTEXT", add = ArgValueCandidates::new(contexts))]
@@ -173,5 +173,7 @@ mod tests {
     fn global_options_are_understood_after_the_verb() {
         let cli = Cli::try_parse_from(["spark", "ls", "-n", "a", "-q"]).expect("parses");
         assert_eq!((cli.global.namespace.as_deref(), cli.global.quiet), (Some("a"), true));
+        let cli = Cli::try_parse_from(["spark", "ls", "-n", "a", "-n", "b"]).expect("the last one counts");
+        assert_eq!(cli.global.namespace.as_deref(), Some("b"));
     }
 }

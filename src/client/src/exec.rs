@@ -2,22 +2,21 @@
 
 use std::time::Duration;
 
-use futures::future::BoxFuture;
-use futures::{AsyncBufRead, FutureExt, SinkExt};
+use futures::AsyncBufRead;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
-use kube::api::{AttachParams, AttachedProcess, LogParams, TerminalSize};
+use kube::api::{AttachParams, LogParams};
 use sparks_api::conditions::{self, READY, reason};
 use sparks_api::{Spark, SparkPhase};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 
+use crate::error::Subject;
+use crate::socket::Socket;
 use crate::{CONTAINER, Error, Result, Sparks};
 
 /// The guest's own program in every Spark, whatever its image holds.
 const GUEST: &str = "/proc/1/exe";
-
-/// Size of the pipes between the connection and the caller.
-const PIPE: usize = 256 * 1024;
 
 /// Size of a terminal in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,15 +87,15 @@ pub struct Output {
 /// A running command.
 pub struct Process {
     spark: String,
-    attached: AttachedProcess,
-    exit: BoxFuture<'static, Option<Status>>,
-    resize: Option<futures::channel::mpsc::Sender<TerminalSize>>,
+    socket: Socket,
+    sizes: Receiver<TtySize>,
+    resizer: Option<Resizer>,
 }
 
 impl Process {
     /// Where changes of the terminal's size are sent to; there is one only with a terminal, and only once.
     pub fn take_resizer(&mut self) -> Option<Resizer> {
-        self.resize.take().map(Resizer)
+        self.resizer.take()
     }
 
     /// Connects the command with `stdin`, `stdout` and `stderr` until it ends, and returns its exit code. The command
@@ -106,73 +105,25 @@ impl Process {
     /// [`Error::Exec`] when it could not be started, [`Error::ConnectionLost`], [`Error::Io`] when `stdout` or
     /// `stderr` fails.
     pub async fn run(
-        mut self,
-        mut stdin: impl AsyncRead + Unpin,
-        mut stdout: impl AsyncWrite + Unpin,
-        mut stderr: impl AsyncWrite + Unpin,
+        self,
+        stdin: impl AsyncRead + Unpin,
+        stdout: impl AsyncWrite + Unpin,
+        stderr: impl AsyncWrite + Unpin,
     ) -> Result<i32> {
-        let (to_remote, output, errors) =
-            (self.attached.stdin(), self.attached.stdout(), self.attached.stderr());
-        let input = async move {
-            if let Some(mut to_remote) = to_remote {
-                let _ = tokio::io::copy(&mut stdin, &mut to_remote).await;
-                // Dropping it would not tell the other side.
-                let _ = to_remote.shutdown().await;
-            }
-            std::future::pending::<()>().await
-        };
-        let outputs = async { tokio::try_join!(pass(output, &mut stdout), pass(errors, &mut stderr)) };
-        let exit = &mut self.exit;
-        let both = async {
-            let mut outputs = std::pin::pin!(outputs.fuse());
-            loop {
-                tokio::select! {
-                    biased;
-                    done = &mut outputs, if !futures::future::FusedFuture::is_terminated(&outputs) => { done?; }
-                    status = &mut *exit => {
-                        // The connection closes the outputs after the status, but not when it broke.
-                        if status.is_some() && !futures::future::FusedFuture::is_terminated(&outputs) {
-                            outputs.await?;
-                        }
-                        return Ok::<_, Error>(status);
-                    }
-                }
-            }
-        };
-        let status = tokio::select! {
-            status = both => status?,
-            () = input => None,
-        };
-        status.map_or_else(|| Err(Error::ConnectionLost(self.spark.clone())), |status| exit_code(&status))
+        match self.socket.run(stdin, stdout, stderr, self.sizes).await? {
+            Some(status) => exit_code(&status),
+            None => Err(Error::ConnectionLost(self.spark)),
+        }
     }
 }
 
 /// Sends the size of the local terminal.
-pub struct Resizer(futures::channel::mpsc::Sender<TerminalSize>);
+pub struct Resizer(Sender<TtySize>);
 
 impl Resizer {
     /// Sends a new size. A command that has ended doesn't care.
     pub async fn send(&mut self, size: TtySize) {
-        let _ = self.0.send(TerminalSize { width: size.cols, height: size.rows }).await;
-    }
-}
-
-/// Copies as it comes, so that a prompt is seen at once.
-async fn pass(
-    from: Option<impl AsyncRead + Unpin>,
-    to: &mut (impl AsyncWrite + Unpin),
-) -> std::io::Result<()> {
-    use tokio::io::AsyncReadExt;
-    let Some(mut from) = from else { return Ok(()) };
-    let mut buffer = vec![0; 32 * 1024];
-    loop {
-        match from.read(&mut buffer).await? {
-            0 => return to.flush().await,
-            n => {
-                to.write_all(&buffer[..n]).await?;
-                to.flush().await?;
-            }
-        }
+        let _ = self.0.send(size).await;
     }
 }
 
@@ -249,23 +200,14 @@ impl Sparks {
             // With a terminal there is one output.
             stderr: !tty,
             tty,
-            max_stdin_buf_size: Some(PIPE),
-            max_stdout_buf_size: Some(PIPE),
-            max_stderr_buf_size: Some(PIPE),
+            ..Default::default()
         };
-        let subject =
-            crate::error::Subject { kind: "pod", name: pod.clone(), namespace: self.namespace.clone() };
-        let attached = self.api::<Pod>().exec(&pod, argv, &params).await;
-        let mut attached = attached.map_err(|error| subject.error(error))?;
-        let status = attached.take_status();
-        let exit = async move {
-            match status {
-                Some(status) => status.await,
-                None => None,
-            }
-        };
-        let resize = attached.terminal_size();
-        Ok(Process { spark: spark.into(), attached, exit: exit.boxed(), resize })
+        let api = self.api::<Pod>();
+        let opened = Socket::open(&self.client, api.resource_url(), &pod, &argv, &params).await;
+        let subject = Subject { kind: "pod", name: pod, namespace: self.namespace.clone() };
+        let socket = opened.map_err(|error| subject.error(error))?;
+        let (resizer, sizes) = channel(1);
+        Ok(Process { spark: spark.into(), socket, sizes, resizer: tty.then_some(Resizer(resizer)) })
     }
 
     /// The logs of a Spark since it was started last.
@@ -283,8 +225,7 @@ impl Sparks {
                 .map(|since| i64::try_from(since.as_secs().max(1)).unwrap_or(i64::MAX)),
             ..Default::default()
         };
-        let subject =
-            crate::error::Subject { kind: "pod", name: pod.clone(), namespace: self.namespace.clone() };
+        let subject = Subject { kind: "pod", name: pod.clone(), namespace: self.namespace.clone() };
         self.api::<Pod>().log_stream(&pod, &params).await.map_err(|error| subject.error(error))
     }
 }

@@ -22,6 +22,7 @@ mod exec;
 mod fork;
 mod message;
 mod objects;
+mod socket;
 mod trash;
 mod wait;
 

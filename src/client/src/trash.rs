@@ -56,7 +56,11 @@ impl Sparks {
     pub async fn trashed(&self) -> Result<Vec<Trashed>> {
         let selector = format!("{}=true,{}=Spark", labels::TRASHED, labels::OWNER_KIND);
         let volumes: Vec<Volume> = self.list_objects(&selector).await?;
-        let mut found: Vec<Trashed> = volumes.iter().filter_map(Trashed::of).collect();
+        let now = Timestamp::now();
+        // What is being removed already can't be taken back.
+        let kept = volumes.iter().filter(|volume| volume.metadata.deletion_timestamp.is_none());
+        let mut found: Vec<Trashed> = kept.filter_map(Trashed::of).collect();
+        found.retain(|trashed| trashed.deadline.is_none_or(|deadline| deadline > now));
         found.sort_by_key(|trashed| std::cmp::Reverse(trashed.trashed_at));
         Ok(found)
     }

@@ -8,41 +8,9 @@ use std::fs;
 use std::io::Read;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
-use std::path::PathBuf;
 
-use common::pod::TestPod;
+use common::pod::{Cgroup, TestPod};
 use sparks_host::container::{Container, ContainerError};
-
-/// A cgroup named as a container runtime names it, in whichever hierarchy this machine has.
-struct Cgroup {
-    path: PathBuf,
-}
-
-impl Cgroup {
-    fn new(id: &str) -> Self {
-        let base = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"].map(PathBuf::from);
-        let base = base.into_iter().find(|base| base.join("cgroup.procs").exists()).unwrap();
-        let path = base.join(format!("sparks-test-{}", std::process::id())).join(id);
-        fs::create_dir_all(&path).unwrap();
-        Self { path }
-    }
-
-    fn add(&self, pid: i32) {
-        fs::write(self.path.join("cgroup.procs"), pid.to_string()).unwrap();
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        for _ in 0..100 {
-            let parent = self.path.parent().unwrap().to_owned();
-            if fs::remove_dir(&self.path).is_ok() && fs::remove_dir(parent).is_ok() {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-    }
-}
 
 #[test]
 fn the_init_process_is_found_by_the_container_id_until_it_ends() {

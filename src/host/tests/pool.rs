@@ -132,6 +132,19 @@ fn nested_subvolumes_deeper_than_any_path_are_snapshotted_and_deleted() {
     assert_eq!(count(volume.disks[0].subvol_id), 0);
 }
 
+#[test]
+fn a_tenant_with_very_many_subvolumes_does_not_hold_up_the_others() {
+    let pool = TestPool::new();
+    pool.create_root("a", EMPTY);
+    let root = fs::File::open(pool.disk("a", "root")).unwrap();
+    for at in 0..501 {
+        btrfs::create_subvolume(&root, &format!("n{at}")).unwrap();
+    }
+    let error = pool.create_volume(&request("b", &[spec("root", fork_of("a", "root"), None)])).unwrap_err();
+    assert!(matches!(error, PoolError::TooManyNested { found: 501, .. }), "{error}");
+    assert!(pool.volume("b").unwrap().is_none());
+}
+
 fn open_child(parent: &fs::File, name: &str) -> fs::File {
     use rustix::fs::{Mode, OFlags};
     rustix::fs::openat(parent, name, OFlags::RDONLY, Mode::empty()).unwrap().into()
@@ -152,6 +165,8 @@ fn a_full_disk_can_be_emptied_and_used_again() {
     pool.create("a", &[spec("root", EMPTY, Some(16 * MIB))]);
     let big = pool.disk("a", "root").join("big");
     write(&big, 32 * MIB).unwrap_err();
+    // What the failed write had reserved is given back by the next commit at the latest.
+    sync(&pool.mount_point());
     fs::remove_file(&big).unwrap();
     sync(&pool.mount_point());
     write(&big, 8 * MIB).unwrap();
@@ -369,6 +384,7 @@ fn a_living_fork_does_not_use_up_the_limit_of_its_source() {
     assert!(pool.own_bytes("a", "root") >= 64 * MIB);
     let error = write(&pool.disk("a", "root").join("more"), 32 * MIB).unwrap_err();
     assert!(is_disk_quota(&error), "the limit still holds: {error}");
+    sync(&pool.mount_point());
     fs::remove_file(pool.disk("a", "root").join("more")).unwrap();
     assert!(matches!(pool.set_limit("a", "root", Some(MIB)), Err(PoolError::LimitBelowUsage { .. })));
     pool.set_limit("a", "root", Some(40 * MIB)).unwrap();
@@ -597,6 +613,7 @@ fn the_filesystem_grows_with_its_loop_file_while_it_is_mounted() {
 fn a_file_with_data_is_never_formatted() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("pool.img");
+    let _guard = common::UnmountOnDrop(directory.path().join("mnt"));
     for offset in [0, 256 * MIB - 10] {
         let file = fs::File::create(&path).unwrap();
         file.set_len(256 * MIB).unwrap();

@@ -18,11 +18,14 @@ use crate::progress::Progress;
 /// Size of the pipe between the connection and the archive.
 const PIPE: usize = 256 * 1024;
 
+/// So many of the things that are left out are named.
+const NOTES: usize = 5;
+
 /// Copy files and directories into a Spark or out of it.
 ///
 /// A directory as destination takes the source in; any other destination is its new name. `DIR/.` stands for what is
 /// in DIR. What comes into a Spark belongs to root there. What comes out of one is never written outside of the
-/// destination.
+/// destination; links that lead out of it are left out. Ends with 1 when anything was left out.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// PATH, or NAME:/PATH in a Spark
@@ -184,7 +187,10 @@ fn tell(ran: spark_client::Result<i32>, said: &[u8], is_ours: bool) -> Result<bo
 }
 
 fn finish(context: &Context, left_out: &[String], complete: bool, what: &str, bytes: u64) -> Outcome {
-    left_out.iter().for_each(|note| errors::warn(&human::printable(note)));
+    left_out.iter().take(NOTES).for_each(|note| errors::warn(&human::printable(note)));
+    if left_out.len() > NOTES {
+        errors::warn(&format!("and {} more are left out", left_out.len() - NOTES));
+    }
     let size = human::bytes(i64::try_from(bytes).unwrap_or(i64::MAX));
     context.say(&format!("{what} ({size})"))?;
     Ok(if complete && left_out.is_empty() { 0 } else { FAILED })

@@ -116,6 +116,18 @@ pub enum PoolError {
         /// The volume.
         uid: String,
     },
+    /// A tenant made so many subvolumes that a snapshot of them all would hold up the other tenants: each is a commit.
+    #[error(
+        "a source of volume {uid} has {found} nested subvolumes, more than {max}; delete some of them first"
+    )]
+    TooManyNested {
+        /// The volume that was to be made.
+        uid: String,
+        /// How many there are.
+        found: usize,
+        /// How many may be.
+        max: usize,
+    },
     /// A limit that would stop the disk at once.
     #[error("disk {disk:?} of volume {uid} uses {used} bytes of its own; a limit of {limit} is below that")]
     LimitBelowUsage {

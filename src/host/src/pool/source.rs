@@ -137,7 +137,19 @@ fn mount_device(device: &Path, mount_point: &Path) -> Result<()> {
     if !btrfs::is_btrfs(&directory) || btrfs::filesystem_id(&directory)? != id {
         return Err(PoolError::MountPointInUse { path: mount_point.to_owned() });
     }
-    Ok(btrfs::grow_to_device(&directory)?)
+    // Not without need: it is refused while a balance runs.
+    if device_size(device)? > btrfs::space(&directory)?.size {
+        btrfs::grow_to_device(&directory)?;
+    }
+    Ok(())
+}
+
+/// In bytes, in whole sectors of btrfs.
+fn device_size(device: &Path) -> Result<u64> {
+    const SECTOR: u64 = 4096;
+    let size = File::open(device).and_then(|mut file| file.seek(SeekFrom::End(0)));
+    let size = size.map_err(PoolError::io("read the size of", device.display().to_string()))?;
+    Ok(size / SECTOR * SECTOR)
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd> {

@@ -20,11 +20,15 @@ pub(super) struct OpenSource {
     /// What it inherited itself.
     inherited: u64,
     holds: Vec<Hold>,
-    nested: bool,
+    /// How many subvolumes are nested in it.
+    nested: usize,
 }
 
 /// How many ancestors of a disk are remembered: more than anybody forks of forks, and few enough for the record.
 const MAX_HOLDS: usize = 64;
+
+/// How many nested subvolumes are snapshotted with a volume: at 2 ms each, about a second of commits.
+const MAX_NESTED: usize = 500;
 
 impl Pool {
     /// Makes all disks of a volume, or returns the volume if it is there (whatever its disks are). The disks are
@@ -33,7 +37,8 @@ impl Pool {
     ///
     /// # Errors
     /// [`PoolError::Full`] below the reserve; [`PoolError::NoVolume`], [`PoolError::NoDisk`] or
-    /// [`PoolError::NoImage`] for a source that is not in this pool; [`PoolError::InTrash`] for a UID that is.
+    /// [`PoolError::NoImage`] for a source that is not in this pool; [`PoolError::InTrash`] for a UID that is there;
+    /// [`PoolError::TooManyNested`] if tenants made more than 500 subvolumes in the sources.
     /// Nothing is left behind after an error.
     pub fn create_volume(&self, request: &VolumeRequest) -> Result<CreatedVolume> {
         let started = Instant::now();
@@ -48,10 +53,13 @@ impl Pool {
         let sources =
             request.disks.iter().map(|disk| self.open_source(&disk.source)).collect::<Result<Vec<_>>>()?;
         let building = self.new_temporary(&request.uid)?;
-        let nested = sources.iter().flatten().any(|source| source.nested);
+        let found = sources.iter().flatten().map(|source| source.nested).sum();
+        if found > MAX_NESTED {
+            return Err(PoolError::TooManyNested { uid: request.uid.clone(), found, max: MAX_NESTED });
+        }
         // What is not done by the snapshots themselves can't be completed after a crash.
         let more =
-            nested || request.disks.iter().any(|disk| disk.source == DiskSource::Empty && disk.read_only);
+            found > 0 || request.disks.iter().any(|disk| disk.source == DiskSource::Empty && disk.read_only);
         let mut record = planned(request, more);
         building.write_record(&record)?;
 
@@ -93,7 +101,7 @@ impl Pool {
             }
         };
         let id = btrfs::subvolume_id(&subvolume)?;
-        let nested = !btrfs::nested_subvolumes(&self.root, id)?.is_empty();
+        let nested = btrfs::nested_subvolumes(&self.root, id)?.len();
         let charged_to = if of_volume { Qgroup::disk(id) } else { Qgroup::subvolume(id) };
         Ok(Some(OpenSource { subvolume, id, charged_to, inherited, holds, nested }))
     }
@@ -126,7 +134,7 @@ impl Pool {
     /// A read-only snapshot is born read-only, and opened for its nested ones only where there are some: each change of
     /// the flag costs a commit.
     fn finish_nested(&self, source: &OpenSource, disk: &Disk) -> Result<()> {
-        if !source.nested {
+        if source.nested == 0 {
             return Ok(());
         }
         let subvolume = btrfs::open_subvolume(&self.root, disk.subvol_id)?;

@@ -131,6 +131,15 @@ impl Drop for TestPool {
     }
 }
 
+/// Unmounts what a test should not have mounted, also by a panic.
+pub struct UnmountOnDrop(pub PathBuf);
+
+impl Drop for UnmountOnDrop {
+    fn drop(&mut self) {
+        unmount(&self.0);
+    }
+}
+
 fn unmount(mount_point: &Path) {
     let _ = rustix::mount::unmount(mount_point, rustix::mount::UnmountFlags::DETACH);
 }

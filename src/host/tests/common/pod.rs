@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -143,6 +143,37 @@ impl TestPod {
 impl Drop for TestPod {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// A cgroup named as a container runtime names it, in whichever hierarchy this machine has.
+pub struct Cgroup {
+    path: PathBuf,
+}
+
+impl Cgroup {
+    pub fn new(id: &str) -> Self {
+        let base = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"].map(PathBuf::from);
+        let base = base.into_iter().find(|base| base.join("cgroup.procs").exists()).unwrap();
+        let path = base.join(format!("sparks-test-{id}")).join(id);
+        fs::create_dir_all(&path).unwrap();
+        Self { path }
+    }
+
+    pub fn add(&self, pid: i32) {
+        fs::write(self.path.join("cgroup.procs"), pid.to_string()).unwrap();
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        for _ in 0..100 {
+            let parent = self.path.parent().unwrap().to_owned();
+            if fs::remove_dir(&self.path).is_ok() && fs::remove_dir(parent).is_ok() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
     }
 }
 

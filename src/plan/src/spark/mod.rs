@@ -15,5 +15,5 @@ pub use attach::{claim_patch, volume_for};
 pub use inherit::{effective, saved_spec};
 pub use observed::{Observed, Start};
 pub use plan::{Action, Event, Plan, plan};
-pub use service::service;
+pub use service::{name_taken, service};
 pub use source::{Source, from_checkpoint, from_spark, of_image, restore_source};

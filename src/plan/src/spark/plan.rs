@@ -15,7 +15,7 @@ use super::{
     attach::{attachment, claim_patch, disks, saved, volume_for},
     inherit::effective,
     observed::Observed,
-    service::{DEFAULT_PORT, service},
+    service::{DEFAULT_PORT, name_taken, service},
     status,
 };
 use crate::{
@@ -388,11 +388,7 @@ impl Draft<'_> {
         };
         let ours = found.owner_references().iter().any(|owner| owner.uid == self.uid());
         if !ours {
-            let message = format!(
-                "a Service {} exists and is not this Spark's: delete it, or choose another name",
-                found.name_any()
-            );
-            self.notice = Some(Blocked::stalled(reason::NAME_TAKEN, message));
+            self.notice = Some(name_taken(&found.name_any()));
             return;
         }
         let ports = |s: &Service| {

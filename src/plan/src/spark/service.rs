@@ -5,7 +5,9 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 use kube::{Resource, ResourceExt};
-use sparks_api::{Spark, labels};
+use sparks_api::{Spark, conditions::reason, labels};
+
+use crate::progress::Blocked;
 
 /// Port of a Spark that says nothing else.
 pub(super) const DEFAULT_PORT: i32 = 8080;
@@ -36,4 +38,11 @@ pub fn service(spark: &Spark, port: i32) -> Service {
         }),
         status: None,
     }
+}
+
+/// The Service's name belongs to somebody else.
+#[must_use]
+pub fn name_taken(name: &str) -> Blocked {
+    let message = format!("a Service {name} exists and is not this Spark's: delete it, or choose another name");
+    Blocked::stalled(reason::NAME_TAKEN, message)
 }
