@@ -9,7 +9,7 @@ use kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
 use kube::runtime::wait::{await_condition, conditions::is_deleted};
 use kube::{Client, ResourceExt};
 use spark_client::{Condition, Exec, Sparks, Step};
-use sparks_api::Spark;
+use sparks_api::{Checkpoint, Spark};
 
 use crate::context::Context;
 use crate::errors::{self, CliError, FAILED, INTERRUPTED, Outcome};
@@ -171,9 +171,22 @@ async fn create_namespace(sparks: &Sparks) -> Result<String, Broken> {
     Ok(made.map_err(|error| sparks.error::<Spark>("", error))?.name_any())
 }
 
+/// Removes Sparks and data first: a namespace that is deleted with things in it looks at them only every now and then.
+async fn empty(sparks: &Sparks, limit: Duration) {
+    let _ = sparks.delete_object::<Checkpoint>("verify-checkpoint").await;
+    let made = sparks.list("").await.unwrap_or_default();
+    futures::future::join_all(made.iter().map(|spark| async move {
+        let (name, uid) = (spark.name_any(), spark.uid().unwrap_or_default());
+        sparks.delete(&name).await?;
+        sparks.purge_when_trashed(&name, &uid, limit).await
+    }))
+    .await;
+}
+
 async fn delete_namespace(client: Client, name: &str, limit: Duration) -> Result<(), Broken> {
     let api: Api<Namespace> = Api::all(client.clone());
     let sparks = Sparks::new(client, name);
+    empty(&sparks, limit / 2).await;
     let deleted = api.delete(name, &DeleteParams::default()).await;
     let deleted = deleted.map_err(|error| sparks.error::<Spark>("", error))?;
     let uid = deleted.left().and_then(|namespace| namespace.uid()).unwrap_or_default();
