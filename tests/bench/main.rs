@@ -25,8 +25,8 @@ struct Arguments {
     /// Plain pods, one after the other, between them.
     #[arg(long, default_value_t = 20)]
     pods: usize,
-    /// Warm pods.
-    #[arg(long, default_value_t = 60)]
+    /// Warm pods; more than the forks, so that none is made meanwhile.
+    #[arg(long, default_value_t = 140)]
     pool: usize,
     /// Forks at once.
     #[arg(long, default_value_t = 20)]

@@ -24,7 +24,6 @@ pub struct Bench {
     cold_sparks: Watched<Spark>,
     pods: Watched<Pod>,
     pools: Watched<SparkPool>,
-    pool: usize,
 }
 
 /// Durations of forks and of their steps, as the Sparks' status has them.
@@ -70,7 +69,6 @@ impl Bench {
             pods: Watched::open(Api::namespaced(client.clone(), COLD_NAMESPACE)).await,
             pools: Watched::open(Api::namespaced(client.clone(), NAMESPACE)).await,
             client,
-            pool,
         };
         let command = ["sh", "-c", "test -f /data || head -c 256M /dev/urandom > /data; exec sleep infinity"];
         let spec = json!({"image": image, "service": {"command": command}, "forkPolicy": {"namespaces": [COLD_NAMESPACE]}});
@@ -93,23 +91,21 @@ impl Bench {
         Ok(())
     }
 
-    /// Forks and plain pods in turn, so that both meet the same noise. Forks come in batches that leave the pool half
-    /// full, because below half it is refilled at once.
+    /// Forks one after the other, with plain pods before and behind them.
     pub async fn forks_and_pods(&self, forks: usize, pods: usize) -> anyhow::Result<(Forks, Vec<Duration>)> {
         let (mut measured, mut plain) = (Forks::default(), Vec::new());
-        let batch = (self.pool / 2).saturating_sub(1).max(1);
-        let batches = forks.div_ceil(batch);
-        for number in 0..batches {
-            for i in 0..pods.div_ceil(batches) {
-                plain.push(self.plain_pod(&format!("plain-{number}-{i}")).await?);
-            }
-            self.full_pool().await?;
-            let names: Vec<_> =
-                (0..batch.min(forks - number * batch)).map(|i| format!("fork-{number}-{i}")).collect();
-            for name in &names {
-                self.fork(name, &mut measured).await?;
-            }
-            self.delete(names).await?;
+        for i in 0..pods / 2 {
+            plain.push(self.plain_pod(&format!("before-{i}")).await?);
+        }
+        self.full_pool().await?;
+        let names: Vec<_> = (0..forks).map(|i| format!("fork-{i}")).collect();
+        for name in &names {
+            self.fork(name, &mut measured).await?;
+        }
+        self.delete(names).await?;
+        self.full_pool().await?;
+        for i in pods / 2..pods {
+            plain.push(self.plain_pod(&format!("behind-{i}")).await?);
         }
         Ok((measured, plain))
     }
@@ -135,7 +131,7 @@ impl Bench {
 
     /// An ordinary pod of the image that all pods of Sparks have, on the same node.
     async fn plain_pod(&self, name: &str) -> anyhow::Result<Duration> {
-        let (_, pool_pod) = (name, self.any_pool_pod().await?);
+        let pool_pod = self.any_pool_pod().await?;
         let image = pool_pod.spec.as_ref().and_then(|s| s.containers.first()).and_then(|c| c.image.clone());
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
@@ -233,9 +229,18 @@ impl Bench {
             pool.status.as_ref().is_some_and(|status| status.warm >= pool.spec.size && status.starting == 0)
         };
         self.pools.until("warm", full).await?;
-        // The pool's status is written before the kubelet is done with what it deletes.
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        // What was deleted before shall be gone, and not be measured with what comes.
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), NAMESPACE);
+        while api
+            .list_metadata(&Default::default())
+            .await?
+            .iter()
+            .any(|pod| pod.metadata.deletion_timestamp.is_some())
+        {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
         self.pools.until("warm", full).await?;
+        tokio::time::sleep(Duration::from_secs(5)).await;
         Ok(())
     }
 

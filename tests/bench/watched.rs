@@ -16,18 +16,20 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
 /// Longest that anything may take; it only ends a run that hangs.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
+
+type Seen<K> = Arc<Mutex<HashMap<String, (Instant, K)>>>;
 
 /// The latest state of every object, and when it came.
 pub struct Watched<K> {
-    seen: Arc<Mutex<HashMap<String, (Instant, K)>>>,
+    seen: Seen<K>,
     news: Arc<Notify>,
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static> Watched<K> {
     /// Opens the watch and waits for its first list.
     pub async fn open(api: Api<K>) -> Self {
-        let (seen, news): (Arc<Mutex<HashMap<String, (Instant, K)>>>, Arc<Notify>) = Default::default();
+        let (seen, news): (Seen<K>, Arc<Notify>) = Default::default();
         let (writer, notify) = (seen.clone(), news.clone());
         let (ready, listed) = tokio::sync::oneshot::channel();
         let mut ready = Some(ready);

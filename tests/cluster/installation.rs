@@ -69,8 +69,7 @@ fn verify_proves_the_installation() {
 fn the_manifests_of_dev_and_prod_are_accepted_by_the_api_server() {
     for which in ["dev", "prod"] {
         let file = format!("{}/../manifests/{which}/sparks.yaml", env!("CARGO_MANIFEST_DIR"));
-        kubectl(&["apply", "--dry-run=server", "--server-side", "--force-conflicts", "-f", &file])
-            .ok();
+        kubectl(&["apply", "--dry-run=server", "--server-side", "--force-conflicts", "-f", &file]).ok();
     }
 }
 

@@ -29,7 +29,7 @@ pub struct Hub {
     pub agent_pods: Store<Pod>,
     /// All nodes.
     pub nodes: Store<Node>,
-    /// The Services of Sparks.
+    /// All Services.
     pub services: Store<Service>,
 }
 
@@ -58,14 +58,20 @@ impl Hub {
     /// Nodes that a pool serves, in a stable order.
     pub fn nodes_of(&self, pool: &SparkPool) -> Vec<String> {
         let matches = |name: &str| {
-            self.nodes
-                .get(&ObjectRef::new(name))
-                .is_some_and(|node| placement::takes_pods(&node, &pool.spec.node_selector))
+            let node = self.nodes.get(&ObjectRef::new(name));
+            node.is_some_and(|node| placement::takes_pods(&node, &pool.spec.node_selector))
         };
         let mut nodes: Vec<_> =
             self.agents().into_iter().map(|agent| agent.node).filter(|name| matches(name)).collect();
         nodes.sort();
         nodes
+    }
+
+    /// Nodes that a pool's selector names, whatever their state.
+    pub fn nodes_matching(&self, pool: &SparkPool) -> Vec<String> {
+        let wanted = &pool.spec.node_selector;
+        let matches = |node: &Node| wanted.iter().all(|(key, value)| node.labels().get(key) == Some(value));
+        self.nodes.state_filter(matches).iter().map(|node| node.name_any()).collect()
     }
 
     /// Whether the cluster has this node.
@@ -123,7 +129,7 @@ impl Hub {
         self.pods.get(&ObjectRef::new(&name).within(&volume.namespace()?))
     }
 
-    /// The Service of this name that Sparks made.
+    /// The Service of this name, whoever's it is.
     pub fn service(&self, namespace: &str, name: &str) -> Option<Arc<Service>> {
         self.services.get(&ObjectRef::new(name).within(namespace))
     }

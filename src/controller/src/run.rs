@@ -295,12 +295,11 @@ fn watches(
         everything(&c, &t)
     }));
     let t = triggers.clone();
-    let services = all().labels(labels::SPARK);
     tasks.spawn(watch(
         Api::all(client.clone()),
-        services,
+        all(),
         writers.services,
-        |_| (),
+        slim_service,
         move |o: &Service, _| {
             named_spark(&t, o.namespace(), o.labels().get(labels::SPARK));
         },
@@ -434,6 +433,15 @@ fn slim_pod(pod: &mut Pod) {
     for container in &mut spec.containers {
         container.volume_mounts = None;
         container.env = None;
+    }
+}
+
+/// All Services are watched, because a Spark must know whose name is taken; little of each is kept.
+fn slim_service(service: &mut Service) {
+    service.status = None;
+    service.metadata.annotations = None;
+    if let Some(spec) = &mut service.spec {
+        *spec = k8s_openapi::api::core::v1::ServiceSpec { ports: spec.ports.take(), ..Default::default() };
     }
 }
 

@@ -25,8 +25,10 @@ pub struct Observed {
     pub pods: Vec<Arc<Pod>>,
     /// Pods that were created and are not in the cache yet, by node.
     pub expected: Vec<String>,
-    /// Nodes that the pool serves.
+    /// Nodes that the pool serves now.
     pub nodes: Vec<String>,
+    /// Nodes on which warm pods may stay: also those whose node agent is restarting.
+    pub kept_nodes: Vec<String>,
     /// Since the last warm pod of this namespace was taken.
     pub since_last_claim: Duration,
     /// Makes pods.
@@ -67,7 +69,7 @@ pub fn plan(seen: &Observed) -> Plan {
         plan_node(seen, node, &alive, &mut suffixes, &mut plan);
     }
     let elsewhere =
-        alive.iter().filter(|pod| !pods::wanted_node(pod).is_some_and(|node| seen.nodes.contains(node)));
+        alive.iter().filter(|pod| !pods::wanted_node(pod).is_some_and(|node| seen.kept_nodes.contains(node)));
     plan.delete.extend(elsewhere.cloned());
     plan.status = status(seen, &alive);
     plan
@@ -88,8 +90,8 @@ fn plan_node<'a>(
         .collect();
     let there = here.len() + seen.expected.iter().filter(|expected| *expected == node).count();
     if there < wanted {
-        // Below half of the pool it can't wait for a lull any more.
-        if seen.since_last_claim < LULL && there * 2 > wanted {
+        // Below a quarter of the pool it can't wait for a lull any more.
+        if seen.since_last_claim < LULL && there * 4 > wanted {
             plan.requeue = Some(LULL);
             return;
         }
@@ -138,5 +140,65 @@ fn status(seen: &Observed, alive: &[Arc<Pod>]) -> SparkPoolStatus {
         warm: i32::try_from(warm).unwrap_or(i32::MAX),
         starting: i32::try_from(alive.len() - warm).unwrap_or(i32::MAX),
         conditions,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sparks_api::SparkPoolSpec;
+
+    fn pool(size: i32) -> Arc<SparkPool> {
+        let spec = SparkPoolSpec { size, resources: None, node_selector: Default::default() };
+        let mut pool = SparkPool::new("warm", spec);
+        pool.metadata.uid = Some("uid".into());
+        Arc::new(pool)
+    }
+
+    fn observed(size: i32, there: usize) -> Observed {
+        let pool = pool(size);
+        let template = Template { guest_image: "guest".into() };
+        let owner = pool.controller_owner_ref(&()).unwrap_or_default();
+        let pod = |i| Arc::new(template.warm(format!("warm-{i}"), "warm", owner.clone(), "n1", None));
+        Observed {
+            pods: (0..there).map(pod).collect(),
+            pool,
+            expected: vec![],
+            nodes: vec!["n1".into()],
+            kept_nodes: vec!["n1".into()],
+            since_last_claim: Duration::MAX,
+            template: template.clone(),
+            suffixes: (0..suffixes_needed(1)).map(|i| format!("s{i}")).collect(),
+            now: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_made_and_what_is_on_its_way_is_not_made_twice() {
+        let mut seen = observed(3, 1);
+        seen.expected = vec!["n1".into()];
+        assert_eq!(plan(&seen).create.len(), 1);
+    }
+
+    #[test]
+    fn a_burst_of_claims_is_waited_out_unless_the_pool_is_nearly_empty() {
+        let mut seen = observed(8, 4);
+        seen.since_last_claim = Duration::ZERO;
+        assert!(plan(&seen).create.is_empty() && plan(&seen).requeue.is_some());
+        assert_eq!(plan(&Observed { pods: seen.pods[..2].to_vec(), ..seen }).create.len(), 6);
+    }
+
+    #[test]
+    fn a_node_agent_that_restarts_costs_no_warm_pod() {
+        let mut seen = observed(3, 3);
+        seen.nodes.clear();
+        assert!(plan(&seen).delete.is_empty());
+        seen.kept_nodes.clear();
+        assert_eq!(plan(&seen).delete.len(), 3, "but a node that left the pool does");
+    }
+
+    #[test]
+    fn a_smaller_pool_gives_pods_back() {
+        assert_eq!(plan(&observed(1, 3)).delete.len(), 2);
     }
 }

@@ -29,6 +29,7 @@ pub fn gather(pool: &Arc<SparkPool>, context: &Context) -> Observed {
         expected: context.memory.expected(&created_key(&namespace, &name, ""), in_cache),
         suffixes: (0..suffixes_needed(nodes.len())).map(|_| suffix()).collect(),
         nodes,
+        kept_nodes: context.hub.nodes_matching(pool),
         since_last_claim: context.memory.since_last_claim(&namespace),
         template: context.template.clone(),
         pool: pool.clone(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::{
-    Api, ResourceExt,
+    ResourceExt,
     api::{DeleteParams, Patch, PostParams, Preconditions},
 };
 use serde_json::Value;
@@ -13,7 +13,7 @@ use sparks_api::{EnvSource, Spark, Volume};
 use sparks_plan::{progress::Blocked, spark::Action};
 
 use crate::{
-    api_error::{already_exists, conflict, ignore_exists, ignore_not_found, not_found, refused},
+    api_error::{conflict, ignore_exists, ignore_not_found, not_found, refused},
     context::{Context, params},
     env::{self, EnvError},
 };
@@ -83,7 +83,9 @@ async fn one(context: &Arc<Context>, spark: &Arc<Spark>, action: &Action) -> Res
                 pods.patch_subresource("resize", &pod.name_any(), &params(), &Patch::Strategic(patch)).await;
             Ok(ignore_not_found(resized)?)
         }
-        Action::CreateService(service) => create_service(&services, spark, service).await,
+        Action::CreateService(service) => {
+            Ok(ignore_exists(services.create(&PostParams::default(), service).await)?)
+        }
         Action::PatchService(patch) => {
             Ok(ignore_not_found(services.patch(&spark.name_any(), &params(), &Patch::Merge(patch)).await)?)
         }
@@ -110,18 +112,6 @@ async fn claim(context: &Context, spark: &Spark, pod: &Pod, patch: &Value) -> Re
             }
             Err(error.into())
         }
-    }
-}
-
-async fn create_service(services: &Api<Service>, spark: &Spark, service: &Service) -> Result<(), ApplyError> {
-    match services.create(&PostParams::default(), service).await {
-        Err(error) if already_exists(&error) => {
-            // The cache holds only the Services of Sparks, and may be behind.
-            let found = services.get_metadata_opt(&service.name_any()).await?;
-            let ours = found.is_none_or(|found| found.owner_references().iter().any(|o| Some(&o.uid) == spark.uid().as_ref()));
-            if ours { Ok(()) } else { Err(ApplyError::Blocked(sparks_plan::spark::name_taken(&service.name_any()))) }
-        }
-        other => Ok(other.map(|_| ())?),
     }
 }
 

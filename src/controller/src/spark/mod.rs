@@ -25,6 +25,12 @@ pub async fn reconcile(spark: Arc<Spark>, context: Arc<Context>) -> Result<Actio
     if conditions::is_true(&plan.status.conditions, conditions::READY) {
         context.memory.ready(&spark.uid().unwrap_or_default());
     }
+    let ready = conditions::is_true(&plan.status.conditions, conditions::READY);
+    if ready {
+        // What is left to write keeps nobody from using it.
+        write_status(&context, &spark, &plan).await?;
+        plan.status_may_wait = true;
+    }
     let applied = apply::apply(&context, &spark, &plan.actions).await;
     if let Err(apply::ApplyError::Blocked(blocked)) = &applied {
         Progress::Blocked(blocked.clone()).write(

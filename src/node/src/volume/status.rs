@@ -25,6 +25,9 @@ const SOFT_INTERVAL: Duration = Duration::from_secs(1);
 /// Writes in quick succession after which all writes keep [`SOFT_INTERVAL`].
 const MAX_BURST: u32 = 10;
 
+/// An idle time is shown once it lasted this long: forks that are used at once cost no write for it.
+const IDLE_SHOWN_AFTER: Duration = Duration::from_secs(30);
+
 /// What the status says.
 pub fn describe(
     volume: &Volume,
@@ -35,7 +38,7 @@ pub fn describe(
     now: Timestamp,
 ) -> VolumeStatus {
     let target = target(volume, observed);
-    let attached = attached(volume, old, observed, target);
+    let attached = attached(volume, old, observed, target, now);
     let phase = match (&observed.disks, &attached) {
         (Some(_), Some(_)) => VolumePhase::Attached,
         _ if blocked.iter().any(|b| b.fatal) => VolumePhase::Failed,
@@ -69,6 +72,7 @@ fn attached(
     old: &VolumeStatus,
     observed: &Observed,
     target: Option<(&str, &GuestView)>,
+    now: Timestamp,
 ) -> Option<Attached> {
     let (Some((container, guest)), Some(wanted)) = (target, wanted(volume)) else {
         return old.attached.clone().filter(|old| observed.others.contains(&old.container_id));
@@ -86,10 +90,24 @@ fn attached(
         attached.service_message = service.message.clone();
     }
     if guest.connected {
-        attached.idle_since = guest.idle_since.map(|since| Time(whole_seconds(since)));
+        let shown = guest.idle_since.filter(|since| idle_left(*since, now).is_zero());
+        attached.idle_since = shown.map(|since| Time(whole_seconds(since)));
     }
     attached.service_ready |= wanted.service.is_none();
     Some(attached)
+}
+
+/// How long until an idle time is worth showing.
+fn idle_left(since: Timestamp, now: Timestamp) -> Duration {
+    let lasted = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+    IDLE_SHOWN_AFTER.saturating_sub(lasted)
+}
+
+/// When to look again for an idle time that is not shown yet.
+pub fn idle_shows_in(target: Option<(&str, &GuestView)>, now: Timestamp) -> Option<Duration> {
+    let (_, guest) = target?;
+    let left = idle_left(guest.idle_since.filter(|_| guest.connected)?, now);
+    (!left.is_zero()).then_some(left)
 }
 
 /// The API keeps whole seconds; what it would cut off must not look like a change.

@@ -19,15 +19,18 @@ use super::{
     apply::Applied,
     blocked::Blocked,
     memory,
-    plan::{Observed, wanted},
+    plan::{Observed, PodState, wanted},
     status::{self, Decision},
 };
-use crate::{agent::Agent, metrics::operation, triggers};
+use crate::{agent::Agent, guest::Standing, metrics::operation, triggers};
 
 /// Who writes.
 pub const MANAGER: &str = "sparks-node";
 /// How long a service may take until the status is written without it.
 const SERVICE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long an attach may take to begin until the status is written without it: the claim of the pod comes by another
+/// watch than the Volume, mostly within milliseconds of it.
+const ATTACH_PATIENCE: Duration = Duration::from_millis(100);
 /// After this, the watch has shown the last write, and what it shows counts, whoever wrote it.
 const WATCH_LAG: Duration = Duration::from_secs(10);
 
@@ -95,23 +98,45 @@ pub async fn settle(
         _ => volume.status.clone().unwrap_or_default(),
     };
     let new = status::describe(volume, &known, observed, &memory, &applied.blocked, Timestamp::now());
-    match status::decide(&known, &new, last, hold(volume, &memory, observed)) {
+    let hold = hold(volume, &memory, observed).or_else(|| hold_for_claim(volume, &memory, observed, applied));
+    match status::decide(&known, &new, last, hold) {
         Decision::Same => {
             agent.memories.with(&uid, |memory| memory.began = None);
-            Written::Yes
+            status::idle_shows_in(target, Timestamp::now()).map_or(Written::Yes, Written::Later)
         }
         Decision::Later(pause) => Written::Later(pause),
         Decision::Now => write(agent, volume, &uid, &known, new, last).await,
     }
 }
 
-/// How much longer to wait for the service, so that the attach and its readiness are one write.
+/// How much longer to wait for the guest's word on the service, so that the attach and its readiness are one write.
 fn hold(volume: &Volume, memory: &memory::Memory, observed: &Observed) -> Option<Duration> {
-    wanted(volume)?.service.as_ref()?;
     let (container, guest) = status::target(volume, observed)?;
     let attach = memory.attach.as_ref().filter(|attach| attach.container == container)?;
     let waiting = guest.connected && guest.ready_at.is_none();
     SERVICE_PATIENCE.checked_sub(attach.at.elapsed()).filter(|left| waiting && !left.is_zero())
+}
+
+/// How much longer to wait for the attach, so that new disks and their attach are one write. What keeps it for longer
+/// than a claim in flight is told at once.
+fn hold_for_claim(
+    volume: &Volume,
+    memory: &memory::Memory,
+    observed: &Observed,
+    applied: &Applied,
+) -> Option<Duration> {
+    wanted(volume)?;
+    let began =
+        memory.began.filter(|_| observed.disks.is_some() && status::target(volume, observed).is_none())?;
+    let in_flight = match &observed.pod {
+        PodState::Foreign => true,
+        PodState::Running(_, guest) => guest.standing == Some(Standing::Image),
+        PodState::Unwanted | PodState::Unseen | PodState::NotRunning => false,
+    };
+    let ordinary =
+        applied.blocked.iter().all(|blocked| blocked.reason == reason::ATTACHING && !blocked.fatal);
+    let left = ATTACH_PATIENCE.checked_sub(began.elapsed())?;
+    (in_flight && ordinary && observed.others.is_empty() && !left.is_zero()).then_some(left)
 }
 
 async fn write(

@@ -96,6 +96,9 @@ pub fn plan(seen: &Observed) -> Plan {
         notice: None,
     };
     let progress = draft.steps().unwrap_or_else(Progress::Blocked);
+    if progress.is_ready() || !(draft.expired() || draft.is_fast() && going_on(&progress)) {
+        draft.service();
+    }
     let progress = match draft.notice.take() {
         Some(notice) => Progress::Blocked(notice),
         None => progress,
@@ -120,7 +123,6 @@ impl Draft<'_> {
                 "its time to live has passed; it goes into the trash".into(),
             ));
         }
-        self.service();
         let live = self.live().cloned();
         if !self.seen.spark.spec.lifecycle.running {
             return self.stopped(live.as_ref());
@@ -133,6 +135,11 @@ impl Draft<'_> {
 
     fn expired(&self) -> bool {
         status::expires_at(&self.seen.spark).is_some_and(|at| at.0 <= self.seen.now)
+    }
+
+    /// A start so young that it may be a warm one costs no write that can wait.
+    fn is_fast(&self) -> bool {
+        self.seen.start.age < SHOW_PROGRESS_AFTER
     }
 
     /// The Volume that is this Spark's now: the wanted restore's if it is there, else the one in status, else any.
@@ -329,7 +336,11 @@ impl Draft<'_> {
             return None;
         }
         match self.seen.restore.clone()? {
-            Ok(source) => self.create_volume(name, live.spec.node_name.clone(), source, pod),
+            Ok(source) => {
+                self.create_volume(name, live.spec.node_name.clone(), source, pod);
+                let message = format!("the disks of the Checkpoint {} are being made", restore.checkpoint);
+                self.notice = Some(Blocked::waiting(reason::PROVISIONING, message));
+            }
             Err(blocked) => self.notice = Some(blocked),
         }
         None
@@ -379,6 +390,7 @@ impl Draft<'_> {
         }
     }
 
+    /// Not on the way to Ready: each Service costs the control plane three writes.
     fn service(&mut self) {
         let port = self.effective.service.as_ref().map_or(DEFAULT_PORT, |s| s.port);
         let wanted = service(&self.seen.spark, port);
@@ -405,8 +417,8 @@ impl Draft<'_> {
         let mut wanted = status::status(self.seen, &self.effective, live.as_deref(), progress);
         wanted.inherited = base;
         let events = status::events(&self.seen.spark, progress, &wanted);
-        let fast = self.seen.start.age < SHOW_PROGRESS_AFTER && !progress.is_ready();
-        let going = matches!(progress, Progress::Blocked(blocked) if !blocked.stalled && going_on(blocked));
+        let fast = self.is_fast() && !progress.is_ready();
+        let going = going_on(progress);
         let expiry = wanted.expires_at.as_ref().map(|at| until(at.0, self.seen.now));
         let look = (going && fast).then_some(SHOW_PROGRESS_AFTER);
         Plan {
@@ -420,9 +432,10 @@ impl Draft<'_> {
 }
 
 /// Whether the wait is part of an ordinary start.
-fn going_on(blocked: &Blocked) -> bool {
-    [reason::PROVISIONING, reason::ATTACHING, reason::SERVICE_NOT_READY, reason::POD_STARTING]
-        .contains(&blocked.reason)
+fn going_on(progress: &Progress) -> bool {
+    let Progress::Blocked(blocked) = progress else { return false };
+    let ordinary = [reason::PROVISIONING, reason::ATTACHING, reason::SERVICE_NOT_READY, reason::POD_STARTING];
+    !blocked.stalled && ordinary.contains(&blocked.reason)
 }
 
 fn until(at: jiff::Timestamp, now: jiff::Timestamp) -> Duration {

@@ -43,6 +43,7 @@ pub fn service(spark: &Spark, port: i32) -> Service {
 /// The Service's name belongs to somebody else.
 #[must_use]
 pub fn name_taken(name: &str) -> Blocked {
-    let message = format!("a Service {name} exists and is not this Spark's: delete it, or choose another name");
+    let message =
+        format!("a Service {name} exists and is not this Spark's: delete it, or choose another name");
     Blocked::stalled(reason::NAME_TAKEN, message)
 }

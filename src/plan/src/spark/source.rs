@@ -134,7 +134,7 @@ fn missing(kind: &str, namespace: &str, at: (&str, &str)) -> Blocked {
         "{kind} {} in namespace {} does not exist or does not allow forks into {namespace}: its owner can add {namespace} to spec.forkPolicy.namespaces",
         at.1, at.0
     );
-    Blocked::waiting(reason::FORK_DENIED, message)
+    Blocked::stalled(reason::FORK_DENIED, message)
 }
 
 fn not_ready(kind: &str, at: (&str, &str)) -> Blocked {

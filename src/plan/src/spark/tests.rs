@@ -156,6 +156,7 @@ fn a_warm_start_is_one_claim_one_volume_and_no_status() {
     assert!(plan.actions.iter().any(|a| matches!(a, Action::Claim { pod, .. } if pod.name_any() == "w")));
     assert_eq!(created_volume(&plan).unwrap().spec.attachment.as_ref().unwrap().pod_name, "w");
     assert!(plan.status_may_wait, "a fast start costs no write for its progress");
+    assert_eq!(plan.actions.len(), 2, "nor one for its Service yet: {:?}", plan.actions);
     assert!(plan.requeue.is_some(), "but a slow one must show it");
 }
 
@@ -293,6 +294,7 @@ fn a_restore_makes_new_disks_for_the_same_pod_and_discards_the_old_ones_only_the
         (name.clone(), "pod")
     );
     assert!(!first.actions.iter().any(|a| matches!(a, Action::Trash(_))));
+    assert!(!ready(&first).0, "nobody may take the old disks for the restored ones");
     let restored = volume(&seen.spark, &name, Some(&seen.pods[0]));
     seen.volumes.push(Arc::new(restored));
     let then = plan(&seen);
