@@ -14,6 +14,8 @@ use sparks_api::{Spark, SparkPool, conditions};
 use crate::watched::Watched;
 
 const NAMESPACE: &str = "sparks-bench";
+/// Warm pods after the forks in a row.
+const AFTERWARDS: usize = 30;
 /// Has no pool.
 const COLD_NAMESPACE: &str = "sparks-bench-cold";
 
@@ -102,6 +104,8 @@ impl Bench {
         for name in &names {
             self.fork(name, &mut measured).await?;
         }
+        // What comes needs fewer warm pods.
+        self.resize_pool(AFTERWARDS).await?;
         self.delete(names).await?;
         self.full_pool().await?;
         for i in pods / 2..pods {
@@ -222,6 +226,12 @@ impl Bench {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
         Ok(measured)
+    }
+
+    async fn resize_pool(&self, size: usize) -> anyhow::Result<()> {
+        let api: Api<SparkPool> = Api::namespaced(self.client.clone(), NAMESPACE);
+        api.patch("warm", &PatchParams::default(), &Patch::Merge(json!({"spec": {"size": size}}))).await?;
+        Ok(())
     }
 
     async fn full_pool(&self) -> anyhow::Result<()> {
