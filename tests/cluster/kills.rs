@@ -63,3 +63,40 @@ fn a_deleted_pod_is_replaced_and_the_data_stays() {
     });
     assert_eq!(inside(ns, "moved", "cat /root/data").ok(), "data");
 }
+
+/// A second replica of the controller for as long as this lives.
+struct TwoControllers;
+
+impl TwoControllers {
+    fn new() -> Self {
+        scale(2).ok();
+        kubectl(&["-n", "sparks-system", "rollout", "status", "deployment/sparks-controller"]).ok();
+        Self
+    }
+}
+
+impl Drop for TwoControllers {
+    fn drop(&mut self) {
+        let _ = scale(1);
+    }
+}
+
+fn scale(replicas: u8) -> sparks_tests::Said {
+    let replicas = format!("--replicas={replicas}");
+    kubectl(&["-n", "sparks-system", "scale", "deployment/sparks-controller", &replicas])
+}
+
+fn leader() -> Option<String> {
+    let lease = sparks_tests::get("sparks-system", "lease", "sparks-controller")?;
+    lease["spec"]["holderIdentity"].as_str().filter(|holder| !holder.is_empty()).map(str::to_owned)
+}
+
+#[test]
+fn a_second_controller_takes_over_when_the_leader_dies() {
+    let ns = shared();
+    let _two = TwoControllers::new();
+    let first = eventually("a leader", leader);
+    kubectl(&["-n", "sparks-system", "delete", "pod", &first, "--force", "--grace-period=0"]).ok();
+    spark(ns, &["fork", "source", "after-leader"]).ok();
+    assert_ne!(eventually("another leader", leader), first);
+}
