@@ -49,9 +49,9 @@ async fn main() -> anyhow::Result<()> {
 
 async fn run(bench: &Bench, arguments: &Arguments) -> anyhow::Result<Vec<report::Row>> {
     let (forks, pods) = bench.forks_and_pods(arguments.forks, arguments.pods).await?;
-    let wakes = bench.wakes(20).await?;
+    let wakes = bench.wakes(10).await?;
     let burst = bench.burst(arguments.burst).await?;
-    let cold = bench.cold(10).await?;
+    let cold = bench.cold(5).await?;
     let ratio = report::median(&pods) / report::median(&forks.total);
     Ok(vec![
         report::Row::new("plain pod, POST to Ready", &pods),

@@ -185,10 +185,10 @@ impl Bench {
         Ok(measured)
     }
 
-    /// This many forks at once, five times.
+    /// This many forks at once, three times.
     pub async fn burst(&self, count: usize) -> anyhow::Result<Burst> {
         let mut burst = Burst { each: Vec::new(), all: Vec::new() };
-        for round in 0..5 {
+        for round in 0..3 {
             self.full_pool().await?;
             let names: Vec<_> = (0..count).map(|i| format!("burst-{round}-{i}")).collect();
             let start = Instant::now();
@@ -250,7 +250,7 @@ impl Bench {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
         self.pools.until("warm", full).await?;
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         Ok(())
     }
 
