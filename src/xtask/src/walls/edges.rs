@@ -17,7 +17,7 @@ struct Room {
 }
 
 /// A package that is missing here fails the check, so that a new room gets its walls on its first day.
-const ROOMS: [Room; 13] = [
+const ROOMS: [Room; 14] = [
     Room { package: "sparks-api", rooms: &[], never: &["tokio"], client: false },
     Room {
         package: "sparks-plan",
@@ -25,6 +25,7 @@ const ROOMS: [Room; 13] = [
         never: &["tokio", "rand", "getrandom"],
         client: false,
     },
+    Room { package: "sparks-ssh", rooms: &[], never: &["kube", "k8s-openapi"], client: false },
     Room { package: "sparks-ops", rooms: &[], never: &["russh"], client: true },
     Room {
         package: "sparks-controller",
@@ -42,13 +43,13 @@ const ROOMS: [Room; 13] = [
     Room { package: "sparks-proto", rooms: &[], never: &["kube", "k8s-openapi", "russh"], client: false },
     Room {
         package: "sparks-guest",
-        rooms: &["sparks-proto"],
+        rooms: &["sparks-proto", "sparks-ssh"],
         never: &["kube", "k8s-openapi"],
         client: false,
     },
     Room {
         package: "sparks-gateway",
-        rooms: &["sparks-api", "spark-client", "sparks-ops"],
+        rooms: &["sparks-api", "spark-client", "sparks-ops", "sparks-ssh"],
         never: &[],
         client: true,
     },

@@ -1,0 +1,108 @@
+//! Lines of `authorized_keys`.
+
+use std::net::IpAddr;
+
+use super::{Denied, Options, Permissions, check_certificate};
+use crate::transport::{Certificate, PublicKey};
+
+/// A line with a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthorizedKey {
+    /// The key.
+    pub key: PublicKey,
+    /// What stands behind it.
+    pub comment: String,
+    /// What stands before it.
+    pub options: Options,
+}
+
+/// Why a line is not used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LineError {
+    /// No key in it can be read.
+    #[error("it has no public key that can be read")]
+    Key,
+    /// A quote is missing.
+    #[error("a double quote is missing")]
+    Quote,
+    /// An option is not known, or its value not understood.
+    #[error("the option {0:?} is not known, or its value is not understood")]
+    Option(String),
+}
+
+/// The keys of a file, each with the number of its line from 1. Comments and empty lines are skipped.
+pub fn parse(text: &str) -> impl Iterator<Item = (usize, Result<AuthorizedKey, LineError>)> {
+    let numbered = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
+    numbered.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')).map(|(n, line)| (n, parse_line(line)))
+}
+
+fn parse_line(line: &str) -> Result<AuthorizedKey, LineError> {
+    if let Ok(key) = PublicKey::from_openssh(line) {
+        return Ok(AuthorizedKey { comment: comment(&key), key, options: Options::default() });
+    }
+    let (options, rest) = split_options(line)?;
+    let options = Options::parse(options)?;
+    let key = PublicKey::from_openssh(rest.trim()).map_err(|_| LineError::Key)?;
+    Ok(AuthorizedKey { comment: comment(&key), key, options })
+}
+
+fn comment(key: &PublicKey) -> String {
+    String::from_utf8_lossy(key.comment().as_bytes()).into_owned()
+}
+
+/// The options end at the first space that is not quoted.
+fn split_options(line: &str) -> Result<(&str, &str), LineError> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    for (at, c) in line.char_indices() {
+        match c {
+            '"' if !is_escaped => is_quoted = !is_quoted,
+            ' ' | '\t' if !is_quoted => return Ok((&line[..at], &line[at..])),
+            _ => {}
+        }
+        is_escaped = c == '\\' && !is_escaped;
+    }
+    Err(if is_quoted { LineError::Quote } else { LineError::Key })
+}
+
+impl AuthorizedKey {
+    /// Whether it is this key, to log in with.
+    #[must_use]
+    pub fn is(&self, key: &PublicKey) -> bool {
+        !self.options.cert_authority && self.key.key_data() == key.key_data()
+    }
+
+    /// What a login with the key itself may do.
+    ///
+    /// # Errors
+    /// When it may not be used from there or any more.
+    pub fn check(&self, now: u64, peer: IpAddr) -> Result<Permissions, Denied> {
+        if self.options.from.as_ref().is_some_and(|from| !from.matches(peer)) {
+            return Err(Denied::Address);
+        }
+        if self.options.permissions.expires.is_some_and(|at| at <= now) {
+            return Err(Denied::Expired);
+        }
+        Ok(self.options.permissions.clone())
+    }
+
+    /// What a login may do with a certificate that this key signed. The line's own principals, if there are any, stand
+    /// for `principals`.
+    ///
+    /// # Errors
+    /// When the line is no authority's, or the certificate is not good here.
+    pub fn check_certificate(
+        &self,
+        certificate: &Certificate,
+        principals: &[&str],
+        now: u64,
+        peer: IpAddr,
+    ) -> Result<Permissions, Denied> {
+        if !self.options.cert_authority {
+            return Err(Denied::Authority);
+        }
+        let own: Vec<&str> = self.options.principals.iter().map(String::as_str).collect();
+        let principals = if own.is_empty() { principals } else { &own };
+        let allowed = check_certificate(certificate, std::slice::from_ref(&self.key), principals, now, peer)?;
+        self.check(now, peer)?.and(allowed)
+    }
+}

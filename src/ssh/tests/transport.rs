@@ -1,0 +1,212 @@
+//! The transport below the packets: both sides are ours, over TCP or, where time or memory is proven, over a pipe.
+
+mod transport_support;
+
+use std::{io, time::Duration};
+
+use bytes::Bytes;
+use russh::Limits;
+use sparks_ssh::{Packets, crossed, queues, transport::guarded};
+use tokio::{io::duplex, time::timeout};
+use transport_support::{
+    Server, client, connected, exchange, key, packet, receive, recording_client, send, server, server_config,
+    tcp, user, wait,
+};
+
+const MIB: usize = 1024 * 1024;
+
+/// Longer than anything that the transport waits for. Only ever used with a clock that stands still while anything
+/// can move, so that it has passed when nothing does.
+const STANDSTILL: Duration = Duration::from_secs(3600);
+
+/// What a pipe, two transports and their queues may hold at most in one direction.
+const HELD_AT_MOST: usize = 2 * MIB;
+
+fn limits(bytes: usize) -> Limits {
+    Limits { rekey_write_limit: bytes, rekey_read_limit: bytes, rekey_time_limit: Duration::MAX }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_arrives_in_order_while_both_sides_send_and_exchange_keys() {
+    let (a, b) = tcp().await;
+    let mut config = server_config();
+    config.limits = limits(7 * MIB);
+    let server = server(config, a, Server::default());
+    let mut config = sparks_ssh::transport::client_config();
+    config.limits = limits(5 * MIB);
+    let (seen, client) = recording_client(config, b);
+    exchange(client, server.await, 200 * MIB).await;
+    let exchanges = seen.lock().expect("seen").iter().filter(|seen| *seen == "key exchange").count();
+    assert!(exchanges > 200 / 7, "there were {exchanges} key exchanges");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_arrives_in_order_through_a_relay_whose_neighbours_exchange_keys() {
+    let (outer_server, outer_client) = tcp().await;
+    let (inner_server, inner_client) = tcp().await;
+    let (up, down) = crossed();
+    let mut config = server_config();
+    config.limits = limits(3 * MIB);
+    let entrance = Server { ends: Some(up), ..Server::default() }.run(config, outer_server);
+    let exit = transport_support::dial(sparks_ssh::transport::client_config(), inner_client, down);
+
+    let mut config = server_config();
+    config.limits = limits(2 * MIB);
+    let server = server(config, inner_server, Server::default());
+    let client = client(sparks_ssh::transport::client_config(), outer_client).await;
+    exchange(client, server.await, 64 * MIB).await;
+
+    // Both ends have left, and the relay with them.
+    wait(entrance).await;
+    wait(exit).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_never_reads_holds_up_its_sender_and_nothing_else() {
+    let (mut client, mut server) = connected(duplex(64 * 1024)).await;
+    let mut sent = 0;
+    while timeout(STANDSTILL, send(&server.packets, sent)).await.is_ok() {
+        sent += 1;
+        assert!(
+            packet(0).len() * sent < HELD_AT_MOST,
+            "{sent} packets were taken for a peer that doesn't read"
+        );
+    }
+    // The other direction goes on.
+    for n in 0..100 {
+        send(&client.packets, n).await;
+        receive(&mut server.packets, n).await;
+    }
+    // And nothing is lost once it reads.
+    for n in 0..sent {
+        receive(&mut client.packets, n).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_never_reads_is_given_up_when_its_session_ends() {
+    let (client, server) = connected(duplex(64 * 1024)).await;
+    let mut sent = 0;
+    while timeout(STANDSTILL, send(&server.packets, sent)).await.is_ok() {
+        sent += 1;
+    }
+    drop(server.packets);
+    timeout(Duration::from_secs(60), server.end)
+        .await
+        .expect("ends in bounded time")
+        .expect("a session")
+        .expect("cleanly");
+    drop(client);
+}
+
+#[tokio::test]
+async fn what_was_queued_is_sent_before_the_goodbye() {
+    let (mut client, server) = connected(tcp().await).await;
+    for n in 0..8 {
+        send(&server.packets, n).await;
+    }
+    drop(server.packets);
+    for n in 0..8 {
+        receive(&mut client.packets, n).await;
+    }
+    assert_eq!(client.packets.incoming.recv().await, None);
+    client.packets.outgoing.closed().await;
+    wait(server.end).await;
+    wait(client.end).await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_ends_the_server() {
+    let (client, mut server) = connected(tcp().await).await;
+    drop(client.packets);
+    assert_eq!(server.packets.incoming.recv().await, None);
+    server.packets.outgoing.closed().await;
+    wait(client.end).await;
+    wait(server.end).await;
+}
+
+#[tokio::test]
+async fn a_session_ends_when_nobody_receives() {
+    let (mut client, server) = connected(tcp().await).await;
+    let Packets { incoming, outgoing } = server.packets;
+    send(&Packets { incoming: queues().1.incoming, outgoing: outgoing.clone() }, 0).await;
+    drop(incoming);
+    receive(&mut client.packets, 0).await;
+    assert_eq!(client.packets.incoming.recv().await, None);
+    outgoing.closed().await;
+    wait(server.end).await;
+}
+
+#[tokio::test]
+async fn a_broken_connection_ends_both_queues() {
+    let (a, b) = duplex(64 * 1024);
+    let (broken, cut) = transport_support::breakable(b);
+    let (mut client, server) = connected((a, broken)).await;
+    cut.send(()).expect("a connection");
+    assert_eq!(client.packets.incoming.recv().await, None);
+    client.packets.outgoing.closed().await;
+    server.packets.outgoing.closed().await;
+    assert!(client.end.await.expect("a session").is_err());
+}
+
+#[tokio::test]
+async fn a_banner_comes_before_the_success() {
+    let (a, b) = tcp().await;
+    let server =
+        server(server_config(), a, Server { banner: Some("Waking api\r\n".into()), ..Server::default() });
+    let (ends, _packets) = queues();
+    let (seen, mut client) = transport_support::recording(b, ends).await;
+    let accepted = client.authenticate_publickey("api", user()).await.expect("an answer");
+    assert!(accepted.success());
+    assert_eq!(*seen.lock().expect("seen"), ["key exchange", "banner: Waking api\r\n", "success"]);
+    drop(server.await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_authenticate_in_time_is_cut_off() {
+    let (a, _silent) = duplex(64 * 1024);
+    let (stream, _guard) = guarded(a, Duration::from_secs(60));
+    let session = russh::server::run_stream(server_config().into(), stream, Server::default());
+    let error = timeout(STANDSTILL, session).await.expect("ends").err().expect("an error");
+    let russh::Error::IO(error) = error else { panic!("{error}") };
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_stops_in_the_middle_of_a_login_is_cut_off() {
+    let (a, b) = duplex(64 * 1024);
+    let (stream, _guard) = guarded(a, Duration::from_secs(60));
+    let (ends, _packets) = queues();
+    let server = tokio::spawn(async move {
+        russh::server::run_stream(server_config().into(), stream, Server::default()).await?.await
+    });
+    let (_seen, _client) = transport_support::recording(b, ends).await;
+    let error = timeout(STANDSTILL, server).await.expect("ends").expect("a session").expect_err("an error");
+    assert!(matches!(error, russh::Error::IO(error) if error.kind() == io::ErrorKind::TimedOut));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_authenticated_in_time_may_stay() {
+    let (a, b) = duplex(64 * 1024);
+    let (stream, guard) = guarded(a, Duration::from_secs(60));
+    let server = server(server_config(), stream, Server { guard: Some(guard), ..Server::default() });
+    let client = client(sparks_ssh::transport::client_config(), b).await;
+    let mut server = server.await;
+    tokio::time::advance(STANDSTILL).await;
+    send(&client.packets, 0).await;
+    receive(&mut server.packets, 0).await;
+}
+
+#[tokio::test]
+async fn a_client_refuses_a_host_key_that_it_was_not_told() {
+    let (a, b) = tcp().await;
+    let _server = tokio::spawn(async move {
+        russh::server::run_stream(server_config().into(), a, Server::default()).await?.await
+    });
+    let (ends, mut packets) = queues();
+    let dialer = sparks_ssh::transport::Dialer::new(vec![key(9).public_key().clone()], ends);
+    let config = sparks_ssh::transport::client_config();
+    let refused = russh::client::connect_stream(config.into(), b, dialer).await.err().expect("an error");
+    assert!(matches!(refused, russh::Error::UnknownKey), "{refused}");
+    assert_eq!(packets.incoming.recv().await, None::<Bytes>);
+}
