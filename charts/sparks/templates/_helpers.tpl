@@ -3,7 +3,7 @@
 {{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 50 | trimSuffix "-" }}{{ else }}{{ printf "%s-sparks" .Release.Name | trunc 50 | trimSuffix "-" }}{{ end }}
 {{- end }}
 
-{{/* Labels of every object; call with (list . "controller"|"node"|""). */}}
+{{/* Labels of every object; call with (list . "controller"|"node"|"gateway"|""). */}}
 {{- define "sparks.labels" -}}
 {{- $root := index . 0 }}{{ $component := index . 1 -}}
 {{ include "sparks.selector" . }}

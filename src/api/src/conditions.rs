@@ -16,6 +16,8 @@ pub const PROVISIONED: &str = "Provisioned";
 pub const ATTACHED: &str = "Attached";
 /// On a Spark: the pod has the size that the Spark asks for.
 pub const RESIZED: &str = "Resized";
+/// On a Spark with `ssh.authorizedKeysFrom`: all of them could be read.
+pub const KEYS_RESOLVED: &str = "KeysResolved";
 
 /// Reasons of conditions and events.
 pub mod reason {
@@ -23,6 +25,14 @@ pub mod reason {
     pub const RUNNING: &str = "Running";
     /// `spec.lifecycle.running` is false.
     pub const STOPPED: &str = "Stopped";
+    /// It was idle for `spec.lifecycle.idleTimeout`; it wakes at the next SSH or HTTP.
+    pub const SLEEPING: &str = "Sleeping";
+    /// An event: somebody came while it slept.
+    pub const WOKEN: &str = "Woken";
+    /// A Secret or ConfigMap named in `ssh.authorizedKeysFrom` is missing.
+    pub const KEY_SOURCE_NOT_FOUND: &str = "KeySourceNotFound";
+    /// Lines that were named as public keys can't be used as such.
+    pub const KEYS_UNUSABLE: &str = "KeysUnusable";
     /// It is complete and can be used.
     pub const AVAILABLE: &str = "Available";
     /// The service has not become ready yet, or is no longer.

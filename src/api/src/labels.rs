@@ -29,6 +29,8 @@ pub const IMAGE_KEY: &str = "sparks.loop.work/image-key";
 
 /// Annotation on a Spark: uid of a deleted Spark whose trashed data it takes up again (`spark undelete`).
 pub const UNDELETE: &str = "sparks.loop.work/undelete";
+/// Annotation on a Spark: a moment in RFC 3339; one that is later than it fell asleep wakes it (`spark start`).
+pub const WAKE: &str = "sparks.loop.work/wake";
 /// Annotation on a Volume: the Spark's spec, as JSON, so that `spark undelete` can restore the object too.
 pub const SAVED_SPEC: &str = "sparks.loop.work/saved-spec";
 /// Annotation on a Volume: a deadline in RFC 3339 after which the trash is emptied.

@@ -11,6 +11,7 @@ pub mod labels;
 pub mod pool;
 pub mod schema;
 pub mod spark;
+pub mod ssh;
 pub mod time;
 pub mod volume;
 
@@ -20,6 +21,7 @@ pub use spark::{
     Disk, EnvSource, EnvVar, ForkPolicy, ForkSource, Inherited, Lifecycle, LocalReference, Resources,
     Restore, Restored, Service, Spark, SparkPhase, SparkSpec, SparkStatus, SparkTimings, VolumeMount,
 };
+pub use ssh::{AttachedSsh, KeyReference, KeySource, Recording, RecordingsStatus, SSH_PORT, Ssh, SshStatus};
 pub use volume::{
     Attached, Attachment, DiskSpec, DiskUsage, ImageSource, Volume, VolumePhase, VolumeReference,
     VolumeSource, VolumeSpec, VolumeStatus, VolumeTimings,

@@ -59,7 +59,7 @@ pub struct SparkSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub image: Option<String>,
-    /// Spark or Checkpoint to fork. Whatever this spec doesn't say is the source's, its lifecycle excepted. Can't be changed.
+    /// Spark or Checkpoint to fork. Whatever this spec doesn't say is the source's, except its lifecycle and service.public; in another namespace also except envFrom and the keys that may enter by SSH. Can't be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<ForkSource>,
     /// The root disk.
@@ -79,6 +79,9 @@ pub struct SparkSpec {
     /// Program that runs as long as the Spark does. A Spark without one simply runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<Service>,
+    /// Who may enter by SSH.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<crate::Ssh>,
     /// When the Spark runs and how long it exists. A fork doesn't take this over.
     #[serde(default)]
     pub lifecycle: Lifecycle,
@@ -187,12 +190,16 @@ pub struct Service {
     /// TCP port on which the service listens; it is given to it as PORT, and to the Spark's Service.
     #[serde(default = "default_port")]
     #[schemars(range(min = 1, max = 65535))]
+    #[x_kube(validation = Rule::new("self != 2022").message("port 2022 is taken by the SSH server of every Spark: choose another one"))]
     pub port: i32,
     /// HTTP path that answers with 2xx or 3xx when the service is ready. Without one it is ready once it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     #[x_kube(validation = Rule::new("self.startsWith('/')").message("readinessPath must start with /"))]
     pub readiness_path: Option<String>,
+    /// Whether everybody may reach the service through the gateway. A fork doesn't take this over. Without it a visitor needs a token or a signed link: spark url NAME.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub public: bool,
     /// Seconds that the service has between SIGTERM and SIGKILL.
     #[serde(default = "default_grace")]
     #[schemars(range(min = 0, max = 3600))]
@@ -256,6 +263,10 @@ pub struct Lifecycle {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::optional_duration")]
     pub ttl: Option<String>,
+    /// Time without SSH, HTTP through the gateway, spark exec or a keep-awake lease after which the Spark sleeps: it keeps its disks and has no pod, and wakes at the next SSH or HTTP through the gateway, or by spark start. Counted from its start as well. Such as 15m; never when empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::optional_duration")]
+    pub idle_timeout: Option<String>,
 }
 
 fn default_running() -> bool {
@@ -264,7 +275,7 @@ fn default_running() -> bool {
 
 impl Default for Lifecycle {
     fn default() -> Self {
-        Self { running: true, ttl: None }
+        Self { running: true, ttl: None, idle_timeout: None }
     }
 }
 
@@ -299,7 +310,7 @@ pub struct SparkStatus {
     /// Generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Pending, Starting, Running, Stopping, Stopped or Failed; for people. Programs read the conditions.
+    /// Pending, Starting, Running, Stopping, Stopped, Sleeping or Failed; for people. Programs read the conditions.
     #[serde(default)]
     pub phase: SparkPhase,
     /// Image, Spark or Checkpoint that the root came from, such as spark/api or image/debian:trixie.
@@ -311,7 +322,7 @@ pub struct SparkStatus {
     /// Pod that is the computer now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_name: Option<String>,
-    /// IP address of the pod.
+    /// IP address of the pod. It is there from the moment that the disks are attached to the pod, also while the service is not ready, until the pod is to end: whoever connects to port 2022 of it meets this Spark.
     #[serde(rename = "podIP", default, skip_serializing_if = "Option::is_none")]
     pub pod_ip: Option<String>,
     /// Host name and port of the Spark in the cluster's DNS, such as api.team-a.svc:8080.
@@ -330,6 +341,21 @@ pub struct SparkStatus {
     /// Since when nothing but the service has run in it and no terminal has been open; empty while it is in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_since: Option<Time>,
+    /// When the gateway last saw a connection or a request; it wakes a Spark that sleeps. Written by the gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_activity_at: Option<Time>,
+    /// Since when the Spark sleeps. It wakes when lastActivityAt or the annotation sparks.loop.work/wake is not before this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sleeping_since: Option<Time>,
+    /// What whoever connects by SSH needs to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<crate::SshStatus>,
+    /// The chain of recorded sessions. Written by the gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recordings: Option<crate::RecordingsStatus>,
+    /// Whether everybody may reach the service through the gateway.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub public: bool,
     /// The last restore that was done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored: Option<Restored>,
@@ -340,7 +366,7 @@ pub struct SparkStatus {
     /// How long each step of the last start took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timings: Option<SparkTimings>,
-    /// Ready: the computer runs and its service answers. Reconciling, Stalled: see kstatus. Resized: the pod has its size.
+    /// Ready: the computer runs and its service answers. Reconciling, Stalled: see kstatus. Resized: the pod has its size. KeysResolved: what ssh.authorizedKeysFrom names could be read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -360,6 +386,8 @@ pub enum SparkPhase {
     Stopping,
     /// It has disks and no pod.
     Stopped,
+    /// It was idle and has no pod; it wakes at the next SSH or HTTP.
+    Sleeping,
     /// It can't go on; the Ready condition says why.
     Failed,
 }
@@ -391,6 +419,9 @@ pub struct Inherited {
     /// The service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<Service>,
+    /// Who may enter by SSH.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<crate::Ssh>,
 }
 
 /// SparkTimings is how long each step of the last start took, in microseconds.

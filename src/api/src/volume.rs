@@ -124,6 +124,13 @@ pub struct Attachment {
     /// What envFrom resolved to: JSON list of [name, value], sealed to the node agent's public key, in hex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed_env: Option<String>,
+    /// Whole seconds of idleness after which the status shows it; the node agent's own default when empty. For Sparks that shall sleep sooner than that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 3600))]
+    pub idle_shown_after_seconds: Option<i32>,
+    /// What the guest's SSH server needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<crate::AttachedSsh>,
 }
 
 /// VolumeStatus is written by the node agent only.

@@ -1,6 +1,6 @@
 //! Command line.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Parser;
 use sparks_api::time::parse_duration;
@@ -22,6 +22,10 @@ pub struct Config {
     /// Name of this replica in the leader election.
     #[arg(long, env = "POD_NAME", default_value = "sparks-controller")]
     pub identity: String,
+    /// File with the public keys of user certificate authorities, one a line as in authorized_keys; guests trust them
+    /// where sessions need not be recorded.
+    #[arg(long, env = "SPARKS_GATEWAY_USER_CA_FILE")]
+    pub gateway_user_ca_file: Option<PathBuf>,
     /// Address of /metrics, /healthz and /readyz.
     #[arg(long, default_value = "0.0.0.0:9090")]
     pub admin_addr: SocketAddr,

@@ -11,7 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 use sparks_plan::pods::Template;
 
-use crate::{hub::Hub, memory::Memory, metrics::Metrics};
+use crate::{hub::Hub, memory::Memory, metrics::Metrics, ssh};
 
 /// Field manager of everything that the controller writes.
 pub const MANAGER: &str = "sparks-controller";
@@ -26,6 +26,10 @@ pub struct Context {
     pub memory: Memory,
     /// Metrics.
     pub metrics: Metrics,
+    /// The installation's SSH keys.
+    pub installation: ssh::Installation,
+    /// What was read for `ssh.authorizedKeysFrom` lately.
+    pub key_sources: ssh::Sources,
     /// Makes pods.
     pub template: Template,
     /// How long trash is kept.
@@ -58,9 +62,32 @@ impl Context {
         K: Clone + DeserializeOwned + std::fmt::Debug,
         S: Serialize,
     {
+        self.write_status_of(api, name, None, old, new).await
+    }
+
+    /// The same, and where a `version` is given only if nobody wrote the object since.
+    ///
+    /// # Errors
+    /// The API server's; a conflict when somebody did.
+    pub async fn write_status_of<K, S>(
+        &self,
+        api: &Api<K>,
+        name: &str,
+        version: Option<String>,
+        old: Option<&S>,
+        new: &S,
+    ) -> Result<bool, kube::Error>
+    where
+        K: Clone + DeserializeOwned + std::fmt::Debug,
+        S: Serialize,
+    {
         let patch = sparks_plan::patch::between(old, new).map_err(kube::Error::SerdeError)?;
         let Some(patch) = patch else { return Ok(false) };
-        api.patch_status(name, &params(), &Patch::Merge(json!({"status": patch}))).await?;
+        let mut patch = json!({"status": patch});
+        if let Some(version) = version {
+            patch["metadata"] = json!({"resourceVersion": version});
+        }
+        api.patch_status(name, &params(), &Patch::Merge(patch)).await?;
         Ok(true)
     }
 

@@ -40,7 +40,8 @@ pub async fn sealed(
         let variables = read(context, namespace, source).await?;
         all.extend(variables.into_iter().map(|(key, value)| (format!("{prefix}{key}"), value)));
     }
-    seal(&context.hub.agents(), node, &all).map(Some).map_err(EnvError::Blocked)
+    let plain = serde_json::to_vec(&all).map_err(kube::Error::SerdeError)?;
+    seal(&context.hub.agents(), node, &plain).map(Some).map_err(EnvError::Blocked)
 }
 
 async fn read(
@@ -68,15 +69,18 @@ fn missing(error: kube::Error, kind: &str, name: &str) -> EnvError {
     EnvError::Api(error)
 }
 
-fn seal(agents: &[Agent], node: &str, variables: &[(String, String)]) -> Result<String, Blocked> {
+/// Seals to the agent of `node`, in hex.
+///
+/// # Errors
+/// [`Blocked`] until that agent has published its key.
+pub fn seal(agents: &[Agent], node: &str, plain: &[u8]) -> Result<String, Blocked> {
     let blocked = |message: String| Blocked::waiting(reason::NODE_LOST, message);
     let key = agents.iter().find(|agent| agent.node == node).and_then(|agent| agent.public_key.as_deref());
     let key = key
         .and_then(unhex)
         .ok_or_else(|| blocked(format!("the node agent of {node} has published no key yet")))?;
-    let plain = serde_json::to_vec(variables).map_err(|error| blocked(error.to_string()))?;
-    let sealed = PublicKey::from(key).seal(&mut OsRng, &plain);
-    let sealed = sealed.map_err(|_| blocked("the environment could not be sealed".into()))?;
+    let sealed = PublicKey::from(key).seal(&mut OsRng, plain);
+    let sealed = sealed.map_err(|_| blocked(format!("nothing could be sealed to the key of {node}")))?;
     Ok(sealed.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
@@ -98,7 +102,7 @@ mod tests {
         let (mine, other) = (SecretKey::generate(&mut OsRng), SecretKey::generate(&mut OsRng));
         let hex = mine.public_key().as_bytes().iter().map(|b| format!("{b:02x}")).collect();
         let agents = [Agent { node: "n".into(), free_bytes: 1, public_key: Some(hex) }];
-        let sealed = seal(&agents, "n", &[("TOKEN".into(), "secret".into())]).unwrap();
+        let sealed = seal(&agents, "n", br#"[["TOKEN","secret"]]"#).unwrap();
         let bytes: Vec<u8> = (0..sealed.len() / 2)
             .map(|i| u8::from_str_radix(&sealed[2 * i..2 * i + 2], 16).unwrap())
             .collect();

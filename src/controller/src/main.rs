@@ -13,6 +13,7 @@ mod watch;
 mod checkpoint;
 mod pool;
 mod spark;
+mod ssh;
 mod volume;
 
 use clap::Parser;

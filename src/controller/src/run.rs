@@ -30,7 +30,7 @@ use crate::{
     hub::Hub,
     memory::Memory,
     metrics::{Kind, Metrics},
-    pool, spark, volume,
+    pool, spark, ssh, volume,
     watch::watch,
 };
 
@@ -64,7 +64,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         () = &mut stop => return Ok(()),
     };
     let lost = leadership.lost();
-    let mut tasks = start(client, &config, metrics);
+    let installation =
+        ssh::Installation::load(&client, &config.namespace, config.gateway_user_ca_file.clone()).await?;
+    let mut tasks = start(client, &config, metrics, installation);
     tokio::select! {
         () = lost => anyhow::bail!("another replica leads now"),
         ended = tasks.join_next() => anyhow::bail!("a part of the controller ended: {ended:?}"),
@@ -105,7 +107,7 @@ fn caches() -> (Hub, Writers) {
     (Hub { sparks, checkpoints, pools, volumes, pods, agent_pods, nodes, services }, writers)
 }
 
-fn start(client: Client, config: &Config, metrics: Metrics) -> JoinSet<()> {
+fn start(client: Client, config: &Config, metrics: Metrics, installation: ssh::Installation) -> JoinSet<()> {
     let (hub, writers) = caches();
     let (spark_tx, spark_rx) = unbounded_channel();
     let (checkpoint_tx, checkpoint_rx) = unbounded_channel();
@@ -120,11 +122,15 @@ fn start(client: Client, config: &Config, metrics: Metrics) -> JoinSet<()> {
         hub,
         memory: Memory::default(),
         metrics,
+        installation,
+        key_sources: ssh::Sources::default(),
         template: Template { guest_image: config.guest_image.clone() },
         retention: config.trash_retention,
     });
     let mut tasks = JoinSet::new();
     watches(&mut tasks, &context, &config.namespace, writers, &triggers);
+    let (c, t) = (context.clone(), triggers.clone());
+    tasks.spawn(async move { c.installation.follow(|| everything(&c, &t)).await });
     let ready = Arc::new(tokio::sync::OnceCell::new());
     reconciler(
         &mut tasks,

@@ -1,16 +1,33 @@
 //! From what a Volume's attachment says to what its guest is told.
 
-use sparks_api::Attachment;
-use sparks_proto::{Computer, Service};
+use sparks_api::{AttachedSsh, Attachment, SSH_PORT};
+use sparks_proto::{Computer, Service, SshServer};
 
-/// The computer that this attachment describes. `sealed` is what came out of the sealed environment; `service.env`
-/// comes after it, because the later entry wins.
-pub fn computer(attachment: &Attachment, sealed: Vec<(String, String)>) -> Computer {
+/// What was sealed for this node, opened.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// The environment.
+    pub env: Vec<(String, String)>,
+    /// Seed of the host key, in hex.
+    pub host_key: Option<String>,
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opened").finish_non_exhaustive()
+    }
+}
+
+/// The computer that this attachment describes. Of the environment `service.env` comes last, because the later entry
+/// wins.
+pub fn computer(attachment: &Attachment, opened: Opened) -> Computer {
+    let ssh = attachment.ssh.as_ref().zip(opened.host_key).map(|(ssh, host_key)| server(ssh, host_key));
     let service = attachment.service.as_ref().map(|service| Service {
         command: service.command.clone(),
         user: service.user.clone(),
         working_dir: service.working_dir.clone(),
-        env: sealed
+        env: opened
+            .env
             .into_iter()
             .chain(service.env.iter().flatten().map(|var| (var.name.clone(), var.value.clone())))
             .collect(),
@@ -18,7 +35,17 @@ pub fn computer(attachment: &Attachment, sealed: Vec<(String, String)>) -> Compu
         readiness_path: service.readiness_path.clone(),
         grace_seconds: u32::try_from(service.termination_grace_period_seconds).unwrap_or(10),
     });
-    Computer { hostname: attachment.hostname.clone(), service }
+    Computer { hostname: attachment.hostname.clone(), service, ssh }
+}
+
+fn server(ssh: &AttachedSsh, host_key: String) -> SshServer {
+    SshServer {
+        port: SSH_PORT,
+        host_key,
+        gateway_keys: ssh.gateway_keys.clone(),
+        authorized_keys: ssh.authorized_keys.clone(),
+        user_ca_keys: ssh.user_ca_keys.clone(),
+    }
 }
 
 #[cfg(test)]
@@ -33,7 +60,18 @@ mod tests {
         let service =
             sparks_api::Service { command: vec!["x".into()], env, port: 8080, ..Default::default() };
         let attachment = Attachment { service: Some(service), ..Default::default() };
-        let env = computer(&attachment, vec![("A".into(), "sealed".into())]).service.map(|s| s.env);
+        let opened = Opened { env: vec![("A".into(), "sealed".into())], host_key: None };
+        let env = computer(&attachment, opened).service.map(|s| s.env);
         assert_eq!(env, Some(vec![("A".into(), "sealed".into()), ("A".into(), "mine".into())]));
+    }
+
+    #[test]
+    fn the_ssh_server_starts_once_there_is_a_host_key() {
+        let ssh = AttachedSsh { gateway_keys: vec!["g".into()], ..Default::default() };
+        let attachment = Attachment { ssh: Some(ssh), ..Default::default() };
+        assert_eq!(computer(&attachment, Opened::default()).ssh, None);
+        let opened = Opened { host_key: Some("00".into()), ..Default::default() };
+        let ssh = computer(&attachment, opened).ssh.map(|ssh| (ssh.port, ssh.host_key, ssh.gateway_keys));
+        assert_eq!(ssh, Some((2022, "00".into(), vec!["g".into()])));
     }
 }

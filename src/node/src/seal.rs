@@ -27,22 +27,20 @@ pub enum KeyError {
     Damaged(PathBuf),
 }
 
-/// Why a sealed environment can't be read.
+/// Why something sealed can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
     /// Not hexadecimal digits.
     #[error(
-        "the environment could not be opened, because it isn't hexadecimal; it is sealed again at the next change"
+        "what is sealed for this node could not be opened, because it isn't hexadecimal; it is sealed again at the next start"
     )]
     Encoding,
     /// Sealed to another key, or changed on its way.
-    #[error(
-        "the environment could not be opened with this node's key; it is sealed again at the next change"
-    )]
+    #[error("what is sealed could not be opened with this node's key; it is sealed again at the next start")]
     Closed,
     /// Opened, and not what was agreed on.
     #[error(
-        "the environment was opened and is no list of names and values; the controller and the node agent may be of different versions"
+        "what was sealed is opened and is not what was agreed on; the controller and the node agent may be of different versions"
     )]
     Content,
 }
@@ -78,15 +76,28 @@ impl Key {
 
     /// The public key, in hexadecimal digits.
     pub fn public_hex(&self) -> String {
-        self.0.public_key().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+        to_hex(self.0.public_key().as_bytes())
     }
 
     /// Opens a sealed list of names and values.
     pub fn open(&self, sealed: &str) -> Result<Vec<(String, String)>, SealError> {
-        let bytes = from_hex(sealed).ok_or(SealError::Encoding)?;
-        let plain = self.0.unseal(&bytes).map_err(|_| SealError::Closed)?;
-        serde_json::from_slice(&plain).map_err(|_| SealError::Content)
+        serde_json::from_slice(&self.unseal(sealed)?).map_err(|_| SealError::Content)
     }
+
+    /// Opens a sealed key of 32 bytes; in hex.
+    pub fn open_key(&self, sealed: &str) -> Result<String, SealError> {
+        let key: [u8; 32] = self.unseal(sealed)?.try_into().map_err(|_| SealError::Content)?;
+        Ok(to_hex(&key))
+    }
+
+    fn unseal(&self, sealed: &str) -> Result<Vec<u8>, SealError> {
+        let bytes = from_hex(sealed).ok_or(SealError::Encoding)?;
+        self.0.unseal(&bytes).map_err(|_| SealError::Closed)
+    }
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
@@ -108,12 +119,8 @@ mod tests {
 
     use super::*;
 
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
     fn sealed(key: &Key, plain: &[u8]) -> String {
-        hex(&key.0.public_key().seal(&mut OsRng, plain).unwrap())
+        to_hex(&key.0.public_key().seal(&mut OsRng, plain).unwrap())
     }
 
     #[test]
@@ -142,5 +149,12 @@ mod tests {
         assert!(matches!(key.open("abc"), Err(SealError::Encoding)));
         assert!(matches!(key.open(&sealed(&other, b"[]")), Err(SealError::Closed)));
         assert!(matches!(key.open(&sealed(&key, b"{}")), Err(SealError::Content)));
+        assert!(matches!(key.open_key(&sealed(&key, b"short")), Err(SealError::Content)));
+    }
+
+    #[test]
+    fn a_key_comes_out_in_hexadecimal_digits() {
+        let key = Key(SecretKey::generate(&mut OsRng));
+        assert_eq!(key.open_key(&sealed(&key, &[0xab; 32])).unwrap(), "ab".repeat(32));
     }
 }

@@ -49,6 +49,12 @@ pub fn cold_pod(spark: &str, uid: &str) -> String {
     format!("{spark}-{}", &digest(&[uid, "pod"])[..DIGITS])
 }
 
+/// What [`sparks_api::AttachedSsh::sealed_to`] says for this host key, sealed to this key of a node agent.
+#[must_use]
+pub fn sealed_to(host_key: &str, agent_key: &str) -> String {
+    digest(&[host_key, agent_key])[..16].to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -60,7 +60,7 @@ mod tests {
     #[tokio::test]
     async fn a_message_survives_the_wire() {
         let (mut a, mut b) = tokio::io::duplex(64);
-        let sent = ToGuest::Run(Computer { hostname: "api".into(), service: None });
+        let sent = ToGuest::Run(Computer { hostname: "api".into(), service: None, ssh: None });
         let (written, got) = tokio::join!(write(&mut a, &sent), read::<ToGuest>(&mut b));
         written.unwrap();
         assert_eq!(got.unwrap(), sent);

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// What the node agent tells the guest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "type")]
+#[allow(clippy::large_enum_variant, reason = "there is one message at a time")]
 pub enum ToGuest {
     /// The guest now stands in the Spark's own root: become this computer. Sent after every attach, and again when
     /// only the service changed; the guest restarts the service when it differs from the one that runs.
@@ -22,6 +23,31 @@ pub struct Computer {
     pub hostname: String,
     /// The service, if the Spark has one.
     pub service: Option<Service>,
+    /// The SSH server, if anybody may enter.
+    #[serde(default)]
+    pub ssh: Option<SshServer>,
+}
+
+/// What the guest's SSH server is told.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SshServer {
+    /// TCP port on all addresses of the pod.
+    pub port: u16,
+    /// Seed of the Ed25519 host key, 32 bytes in hex.
+    pub host_key: String,
+    /// Public keys of the gateway, which may enter as anybody and says who comes.
+    pub gateway_keys: Vec<String>,
+    /// Lines of authorized_keys for those who come directly.
+    pub authorized_keys: Vec<String>,
+    /// Public keys of user certificate authorities.
+    pub user_ca_keys: Vec<String>,
+}
+
+impl std::fmt::Debug for SshServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SshServer").field("port", &self.port).finish_non_exhaustive()
+    }
 }
 
 /// A Spark's service, with its environment resolved.
@@ -47,6 +73,7 @@ pub struct Service {
 /// What the guest tells the node agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "type")]
+#[allow(clippy::large_enum_variant, reason = "there is one message at a time")]
 pub enum FromGuest {
     /// First message on every connection.
     Hello {

@@ -71,8 +71,10 @@ async fn one(context: &Arc<Context>, spark: &Arc<Spark>, action: &Action) -> Res
         }
         Action::Claim { pod, patch } => claim(context, spark, pod, patch).await,
         Action::CreatePod(pod) => Ok(ignore_exists(pods.create(&PostParams::default(), pod).await)?),
-        Action::CreateVolume(volume, sources) => create_volume(context, volume, sources).await,
-        Action::PatchVolume(volume, patch, sources) => patch_volume(context, volume, patch, sources).await,
+        Action::CreateVolume(volume, sources) => create_volume(context, spark, volume, sources).await,
+        Action::PatchVolume(volume, patch, sources) => {
+            patch_volume(context, spark, volume, patch, sources).await
+        }
         Action::Trash(volume) => trash(context, volume).await,
         Action::DeletePod(pod, grace) => {
             let parameters = DeleteParams { grace_period_seconds: Some(*grace), ..exactly(pod.uid()) };
@@ -115,18 +117,35 @@ async fn claim(context: &Context, spark: &Spark, pod: &Pod, patch: &Value) -> Re
     }
 }
 
-async fn create_volume(context: &Context, volume: &Volume, sources: &[EnvSource]) -> Result<(), ApplyError> {
+async fn create_volume(
+    context: &Context,
+    spark: &Spark,
+    volume: &Volume,
+    sources: &[EnvSource],
+) -> Result<(), ApplyError> {
     let namespace = volume.namespace().unwrap_or_default();
     let sealed = env::sealed(context, &namespace, sources, &volume.spec.node_name).await?;
     let mut volume = volume.clone();
     if let Some(attachment) = &mut volume.spec.attachment {
         attachment.sealed_env = sealed;
+        if let Some(ssh) = &mut attachment.ssh
+            && ssh.sealed_to.is_some()
+        {
+            ssh.sealed_host_key = Some(sealed_host_key(context, spark, &volume.spec.node_name)?);
+        }
     }
     Ok(ignore_exists(context.api::<Volume>(&namespace).create(&PostParams::default(), &volume).await)?)
 }
 
+/// The seed of its host key, for the agent of the node alone.
+fn sealed_host_key(context: &Context, spark: &Spark, node: &str) -> Result<String, ApplyError> {
+    let seed = context.installation.keys().host_seed(&spark.uid().unwrap_or_default());
+    env::seal(&context.hub.agents(), node, &seed).map_err(ApplyError::Blocked)
+}
+
 async fn patch_volume(
     context: &Context,
+    spark: &Spark,
     volume: &Volume,
     patch: &Value,
     sources: &[EnvSource],
@@ -135,6 +154,11 @@ async fn patch_volume(
     let mut patch = patch.clone();
     if let Some(sealed) = env::sealed(context, &namespace, sources, &volume.spec.node_name).await? {
         patch["spec"]["attachment"]["sealedEnv"] = sealed.into();
+    }
+    // It is in the patch when, and only when, one of the two keys is new.
+    if patch["spec"]["attachment"]["ssh"]["sealedTo"].is_string() {
+        let sealed = sealed_host_key(context, spark, &volume.spec.node_name)?;
+        patch["spec"]["attachment"]["ssh"]["sealedHostKey"] = sealed.into();
     }
     let written =
         context.api::<Volume>(&namespace).patch(&volume.name_any(), &params(), &Patch::Merge(&patch)).await;

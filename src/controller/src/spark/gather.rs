@@ -8,11 +8,14 @@ use kube::ResourceExt;
 use sparks_api::{ForkSource, Spark, Volume, VolumeSource, labels};
 use sparks_plan::{
     progress::Blocked,
-    spark::{Observed, Source, Start, from_checkpoint, from_spark, of_image, restore_source},
+    spark::{
+        Observed, Source, SshFound, Start, asleep, from_checkpoint, from_spark, of_image, restore_source,
+    },
 };
 
 use crate::context::Context;
 
+/// All but the keys of its SSH server, which may have to be asked for.
 pub fn gather(spark: &Arc<Spark>, context: &Context) -> Observed {
     let hub = &context.hub;
     let namespace = spark.namespace().unwrap_or_default();
@@ -28,6 +31,7 @@ pub fn gather(spark: &Arc<Spark>, context: &Context) -> Observed {
         service: hub.service(&namespace, &spark.name_any()),
         warm: warm(context, &namespace, &uid),
         agents: hub.agents(),
+        ssh: SshFound::default(),
         start: start(spark, context, &uid),
         template: context.template.clone(),
         spark: spark.clone(),
@@ -41,7 +45,7 @@ fn start(spark: &Spark, context: &Context, uid: &str) -> Start {
         .status
         .as_ref()
         .is_some_and(|s| sparks_api::conditions::is_true(&s.conditions, sparks_api::conditions::READY));
-    if ready || !spark.spec.lifecycle.running {
+    if ready || !spark.spec.lifecycle.running || asleep(spark) {
         context.memory.started(uid);
         return Start { age: std::time::Duration::MAX, ..Start::default() };
     }

@@ -10,7 +10,7 @@ use kube::{ResourceExt, runtime::controller::Action};
 use sparks_api::{Spark, conditions};
 use sparks_plan::progress::Progress;
 
-use crate::{context::Context, metrics::StartKind};
+use crate::{api_error, context::Context, metrics::StartKind};
 
 /// One pass.
 ///
@@ -20,10 +20,14 @@ pub async fn reconcile(spark: Arc<Spark>, context: Arc<Context>) -> Result<Actio
     if spark.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
-    let seen = gather::gather(&spark, &context);
+    let mut seen = gather::gather(&spark, &context);
+    seen.ssh = crate::ssh::found(&context, &seen).await?;
     let mut plan = sparks_plan::spark::plan(&seen);
     if conditions::is_true(&plan.status.conditions, conditions::READY) {
         context.memory.ready(&spark.uid().unwrap_or_default());
+    }
+    if plan.only_if_unchanged {
+        return fall_asleep(&context, &spark, &plan).await;
     }
     let ready = conditions::is_true(&plan.status.conditions, conditions::READY);
     if ready {
@@ -53,15 +57,29 @@ pub async fn reconcile(spark: Arc<Spark>, context: Arc<Context>) -> Result<Actio
     }
 }
 
+/// Writes that it sleeps, unless somebody came meanwhile. The pass that this write brings about ends its pod.
+async fn fall_asleep(
+    context: &Arc<Context>,
+    spark: &Arc<Spark>,
+    plan: &sparks_plan::spark::Plan,
+) -> Result<Action, kube::Error> {
+    match write_status(context, spark, plan).await {
+        // Whoever wrote brings about another pass as well.
+        Err(error) if !api_error::conflict(&error) => Err(error),
+        _ => Ok(Action::await_change()),
+    }
+}
+
 async fn write_status(
     context: &Arc<Context>,
     spark: &Arc<Spark>,
     plan: &sparks_plan::spark::Plan,
 ) -> Result<(), kube::Error> {
-    let api = context.api(&spark.namespace().unwrap_or_default());
+    let api = context.api::<Spark>(&spark.namespace().unwrap_or_default());
+    let version = spark.resource_version().filter(|_| plan.only_if_unchanged);
     let written =
-        context.write_status::<Spark, _>(&api, &spark.name_any(), spark.status.as_ref(), &plan.status).await;
-    crate::api_error::ignore_not_found(written)?;
+        context.write_status_of(&api, &spark.name_any(), version, spark.status.as_ref(), &plan.status).await;
+    api_error::ignore_not_found(written)?;
     for event in &plan.events {
         context.record(&**spark, event.warning, event.reason, event.note.clone());
     }

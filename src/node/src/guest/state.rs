@@ -87,9 +87,14 @@ impl State {
         self.connected = false;
     }
 
+    /// A guest whose SSH server alone is another goes on running the same service, of which it has nothing to say.
     pub fn told_to_run(&mut self, computer: Computer) {
+        let body = |computer: &Computer| Computer { ssh: None, ..computer.clone() };
+        let goes_on = self.running.as_ref().is_some_and(|old| body(old) == body(&computer));
         self.running = Some(computer);
-        (self.service, self.ready_at, self.idle_since) = (None, None, None);
+        if !goes_on {
+            (self.service, self.ready_at, self.idle_since) = (None, None, None);
+        }
         (self.quiesce_sent, self.quiesced) = (None, false);
     }
 
@@ -166,6 +171,23 @@ mod tests {
         state.heard(service(true, None), NOW);
         state.told_to_run(Computer::default());
         assert_eq!((state.view().service, state.view().ready_at), (None, None));
+    }
+
+    #[test]
+    fn a_run_that_changes_only_the_ssh_server_takes_nothing_back() {
+        let mut state = State::default();
+        state.told_to_run(Computer::default());
+        state.heard(service(true, None), NOW);
+        state.heard(FromGuest::Idle { for_seconds: Some(1) }, NOW);
+        let before = state.view();
+        state.told_to_run(Computer { ssh: Some(sparks_proto::SshServer::default()), ..Default::default() });
+        let after = state.view();
+        assert_eq!(
+            (after.service, after.ready_at, after.idle_since),
+            (before.service, before.ready_at, before.idle_since)
+        );
+        state.told_to_run(Computer { hostname: "other".into(), ..Default::default() });
+        assert_eq!((state.view().service, state.view().idle_since), (None, None));
     }
 
     #[test]

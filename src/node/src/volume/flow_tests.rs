@@ -338,11 +338,46 @@ async fn a_running_spark_is_adopted_without_being_disturbed() {
     let service =
         Service { command: vec!["serve".into()], port: 8080, grace_seconds: 10, ..Default::default() };
     let mut guest =
-        bench.guest("c1", Some(Computer { hostname: "api".into(), service: Some(service) })).await;
+        bench.guest("c1", Some(Computer { hostname: "api".into(), service: Some(service), ssh: None })).await;
     guest.ready(true).await;
     bench.status_when("v", |s| s.attached.as_ref().is_some_and(|a| a.service_ready)).await;
     guest.hears_nothing().await;
     assert_eq!(bench.host.attaches("c1").len(), 1, "only the one from before");
+}
+
+/// `plain`, sealed to the agent's key as the controller does it, in hex.
+fn sealed(bench: &Bench, plain: &[u8]) -> String {
+    let hex = bench.agent.key.public_hex();
+    let byte = |i: usize| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).expect("hex");
+    let key = crypto_box::PublicKey::from(std::array::from_fn::<u8, 32, _>(byte));
+    let sealed = key.seal(&mut crypto_box::aead::OsRng, plain).expect("sealed");
+    sealed.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[tokio::test]
+async fn another_ssh_key_is_one_more_run_and_neither_attach_nor_start() {
+    let mut bench = Bench::new(host(&["c1"]));
+    bench.pod("p", Some("c1"));
+    let mut guest = bench.guest("c1", None).await;
+    let host_key = sealed(&bench, &[7; 32]);
+    let with = |keys: &[&str]| {
+        let mut attachment = attachment("p", true);
+        attachment["ssh"] = json!({"sealedHostKey": host_key, "gatewayKeys": ["gw"], "authorizedKeys": keys});
+        json!({"attachment": attachment})
+    };
+    bench.apply("v", with(&["a"]));
+    let ToGuest::Run(first) = guest.hear().await else { panic!("no Run") };
+    let ssh = first.ssh.clone().expect("an SSH server");
+    assert_eq!((ssh.port, ssh.host_key, ssh.authorized_keys), (2022, "07".repeat(32), vec!["a".to_owned()]));
+    guest.ready(true).await;
+    bench.status_when("v", |s| s.attached.as_ref().is_some_and(|a| a.service_ready)).await;
+    bench.apply("v", with(&["a", "b"]));
+    let ToGuest::Run(second) = guest.hear().await else { panic!("no Run") };
+    assert_eq!((&second.service, &second.hostname), (&first.service, &first.hostname));
+    assert_eq!(second.ssh.map(|ssh| ssh.authorized_keys.len()), Some(2));
+    guest.hears_nothing().await;
+    assert_eq!(bench.host.attaches("c1").len(), 1);
+    assert!(bench.status("v").and_then(|s| s.attached).is_some_and(|a| a.service_ready));
 }
 
 #[tokio::test]

@@ -146,19 +146,24 @@ fn rival(agent: &Agent, volume: &Volume, standing: Option<&Standing>) -> Option<
     same.then(|| other.name_any())
 }
 
-/// What the guest is to be. An environment is opened once, because that takes longer than the rest of a reconcile.
+/// What the guest is to be. What is sealed is opened once, because that takes longer than the rest of a reconcile.
 fn computer(agent: &Agent, volume: &Volume, uid: &str) -> Result<sparks_proto::Computer, String> {
     let Some(wanted) = wanted(volume) else { return Ok(Default::default()) };
-    let Some(sealed) = &wanted.sealed_env else { return Ok(computer::computer(wanted, Vec::new())) };
-    let hash = memory::hash(sealed);
+    let host_key = wanted.ssh.as_ref().and_then(|ssh| ssh.sealed_host_key.as_ref());
+    let hash = memory::hash(&(&wanted.sealed_env, host_key));
     let known = agent.memories.with(uid, |memory| memory.opened.clone()).filter(|(of, _)| *of == hash);
-    let env = match known {
-        Some((_, env)) => env,
+    let opened = match known {
+        Some((_, opened)) => opened,
         None => {
-            let env = agent.key.open(sealed).map_err(|error| error.to_string())?;
-            agent.memories.with(uid, |memory| memory.opened = Some((hash, env.clone())));
-            env
+            let env = wanted.sealed_env.as_ref().map(|sealed| agent.key.open(sealed)).transpose();
+            let host_key = host_key.map(|sealed| agent.key.open_key(sealed)).transpose();
+            let opened = computer::Opened {
+                env: env.map_err(|error| error.to_string())?.unwrap_or_default(),
+                host_key: host_key.map_err(|error| error.to_string())?,
+            };
+            agent.memories.with(uid, |memory| memory.opened = Some((hash, opened.clone())));
+            opened
         }
     };
-    Ok(computer::computer(wanted, env))
+    Ok(computer::computer(wanted, opened))
 }

@@ -10,6 +10,8 @@ use sparks_api::VolumeStatus;
 use sparks_host::pool::DiskUsage;
 use tokio::time::Instant;
 
+use crate::computer::Opened;
+
 /// One Volume.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
@@ -23,8 +25,8 @@ pub struct Memory {
     pub began: Option<Instant>,
     /// The status that was written last.
     pub written: Option<Written>,
-    /// The environment that was opened last, with a hash of what it was opened from.
-    pub opened: Option<(u64, Vec<(String, String)>)>,
+    /// What was opened last, with a hash of what it was opened from.
+    pub opened: Option<(u64, Opened)>,
 }
 
 /// An attach that this process did.
@@ -73,9 +75,9 @@ impl Memories {
     }
 }
 
-/// Tells texts apart.
-pub fn hash(text: &str) -> u64 {
+/// Tells values apart.
+pub fn hash(value: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
+    value.hash(&mut hasher);
     hasher.finish()
 }

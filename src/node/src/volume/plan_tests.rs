@@ -43,7 +43,7 @@ fn disks(limit: u64) -> Option<Arc<pool::Volume>> {
 }
 
 fn computer() -> Computer {
-    Computer { hostname: "api".into(), service: None }
+    Computer { hostname: "api".into(), service: None, ssh: None }
 }
 
 /// A Volume with its disks made, and the wanted pod's guest as given.
@@ -128,7 +128,7 @@ fn each_state_of_the_pod_leads_to_its_steps() {
         (
             "the service changed",
             observed(GuestView {
-                running: Some(Computer { hostname: "old".into(), service: None }),
+                running: Some(Computer { hostname: "old".into(), service: None, ssh: None }),
                 ..ours()
             }),
             &["run"],
@@ -168,7 +168,7 @@ fn a_pod_is_not_taken_from_a_volume_that_still_wants_it() {
 #[test]
 fn a_guest_that_does_not_quiesce_is_told_again_only_after_its_grace() {
     let service = Service { grace_seconds: 20, ..Default::default() };
-    let running = Some(Computer { hostname: "api".into(), service: Some(service) });
+    let running = Some(Computer { hostname: "api".into(), service: Some(service), ssh: None });
     let after = |seconds| Observed {
         quiescing: Some(Duration::from_secs(seconds)),
         ..observed(GuestView { running: running.clone(), ..elsewhere() })

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sparks_api::{
-    Attached, DiskUsage, Volume, VolumePhase, VolumeStatus, VolumeTimings,
+    Attached, Attachment, DiskUsage, Volume, VolumePhase, VolumeStatus, VolumeTimings,
     conditions::{ATTACHED, PROVISIONED, RESIZED, condition, find, is_true, reason, remove, set},
 };
 use sparks_host::pool;
@@ -25,7 +25,8 @@ const SOFT_INTERVAL: Duration = Duration::from_secs(1);
 /// Writes in quick succession after which all writes keep [`SOFT_INTERVAL`].
 const MAX_BURST: u32 = 10;
 
-/// An idle time is shown once it lasted this long: forks that are used at once cost no write for it.
+/// An idle time is shown once it lasted this long, unless the attachment says another time: forks that are used at once
+/// cost no write for it.
 const IDLE_SHOWN_AFTER: Duration = Duration::from_secs(30);
 
 /// What the status says.
@@ -90,7 +91,7 @@ fn attached(
         attached.service_message = service.message.clone();
     }
     if guest.connected {
-        let shown = guest.idle_since.filter(|since| idle_left(*since, now).is_zero());
+        let shown = guest.idle_since.filter(|since| idle_left(wanted, *since, now).is_zero());
         attached.idle_since = shown.map(|since| Time(whole_seconds(since)));
     }
     attached.service_ready |= wanted.service.is_none();
@@ -98,15 +99,20 @@ fn attached(
 }
 
 /// How long until an idle time is worth showing.
-fn idle_left(since: Timestamp, now: Timestamp) -> Duration {
+fn idle_left(wanted: &Attachment, since: Timestamp, now: Timestamp) -> Duration {
     let lasted = Duration::try_from(now.duration_since(since)).unwrap_or_default();
-    IDLE_SHOWN_AFTER.saturating_sub(lasted)
+    let seconds = wanted.idle_shown_after_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    seconds.map_or(IDLE_SHOWN_AFTER, Duration::from_secs).saturating_sub(lasted)
 }
 
 /// When to look again for an idle time that is not shown yet.
-pub fn idle_shows_in(target: Option<(&str, &GuestView)>, now: Timestamp) -> Option<Duration> {
+pub fn idle_shows_in(
+    volume: &Volume,
+    target: Option<(&str, &GuestView)>,
+    now: Timestamp,
+) -> Option<Duration> {
     let (_, guest) = target?;
-    let left = idle_left(guest.idle_since.filter(|_| guest.connected)?, now);
+    let left = idle_left(wanted(volume)?, guest.idle_since.filter(|_| guest.connected)?, now);
     (!left.is_zero()).then_some(left)
 }
 

@@ -215,3 +215,21 @@ fn an_obstacle_is_an_event_once() {
     assert_eq!(news(&VolumeStatus::default(), &full), [(reason::POOL_FULL, true, "full".into())]);
     assert_eq!(news(&full, &full), []);
 }
+
+#[test]
+fn an_idle_time_is_shown_once_it_lasted_as_long_as_the_attachment_says() {
+    let at = |second| Timestamp::from_second(second).expect("a time");
+    let idle = GuestView { idle_since: Some(at(100)), ..standing(None) };
+    for (asked, now, shows_in) in
+        [(None, 129, Some(1)), (None, 130, None), (Some(5), 104, Some(1)), (Some(5), 105, None)]
+    {
+        let mut volume = volume(false);
+        volume.spec.attachment.as_mut().expect("one").idle_shown_after_seconds = asked;
+        let observed = observed(idle.clone());
+        let status = describe(&volume, &VolumeStatus::default(), &observed, &Memory::default(), &[], at(now));
+        let shown = status.attached.expect("attached").idle_since;
+        assert_eq!(shown.is_some(), shows_in.is_none(), "{asked:?} at {now}");
+        let again = idle_shows_in(&volume, target(&volume, &observed), at(now));
+        assert_eq!(again, shows_in.map(Duration::from_secs), "{asked:?} at {now}");
+    }
+}

@@ -102,7 +102,7 @@ pub async fn settle(
     match status::decide(&known, &new, last, hold) {
         Decision::Same => {
             agent.memories.with(&uid, |memory| memory.began = None);
-            status::idle_shows_in(target, Timestamp::now()).map_or(Written::Yes, Written::Later)
+            status::idle_shows_in(volume, target, Timestamp::now()).map_or(Written::Yes, Written::Later)
         }
         Decision::Later(pause) => Written::Later(pause),
         Decision::Now => write(agent, volume, &uid, &known, new, last).await,

@@ -9,10 +9,11 @@ use k8s_openapi::{
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 use sparks_api::{
-    Attachment, DiskSpec, Inherited, ROOT_DISK, Service, Spark, Volume, VolumeSource, VolumeSpec, labels,
+    AttachedSsh, Attachment, DiskSpec, Inherited, ROOT_DISK, Service, Spark, Volume, VolumeSource,
+    VolumeSpec, labels,
 };
 
-use super::inherit::saved_spec;
+use super::{inherit::saved_spec, sleep};
 use crate::pods;
 
 /// Size of a root disk that says nothing else.
@@ -73,13 +74,21 @@ pub(super) fn disks(effective: &Inherited) -> Vec<DiskSpec> {
 }
 
 /// What the pod is to become. The sealed environment is the applier's to fill in, because sealing is not pure.
-pub(super) fn attachment(spark: &Spark, pod: &Pod, service: Option<&Service>) -> Attachment {
+pub(super) fn attachment(
+    spark: &Spark,
+    pod: &Pod,
+    service: Option<&Service>,
+    ssh: Option<AttachedSsh>,
+) -> Attachment {
     Attachment {
         pod_name: pod.name_any(),
         pod_uid: pod.uid().unwrap_or_default(),
         hostname: spark.name_any(),
-        service: service.map(|service| Service { env_from: None, ..service.clone() }),
+        // Who may see the service is the gateway's concern.
+        service: service.map(|service| Service { env_from: None, public: false, ..service.clone() }),
         sealed_env: None,
+        idle_shown_after_seconds: sleep::shown_after(spark),
+        ssh,
     }
 }
 

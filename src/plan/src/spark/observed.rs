@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use sparks_api::{Spark, Volume, VolumeSource};
 
-use super::source::Source;
+use super::{source::Source, ssh::SshFound};
 use crate::{placement::Agent, pods::Template, progress::Blocked};
 
 /// What the reconciler gathered about one Spark.
@@ -31,6 +31,8 @@ pub struct Observed {
     pub warm: Vec<Arc<Pod>>,
     /// Nodes with a running node agent.
     pub agents: Vec<Agent>,
+    /// Keys of its SSH server.
+    pub ssh: SshFound,
     /// The start that goes on now.
     pub start: Start,
     /// Makes pods.

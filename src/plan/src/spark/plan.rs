@@ -6,17 +6,18 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 use sparks_api::{
-    EnvSource, Inherited, Restored, SparkStatus, Volume, VolumeSource,
+    AttachedSsh, EnvSource, Inherited, KeySource, Restored, Volume, VolumeSource,
     conditions::{self, PROVISIONED, reason},
     labels,
 };
 
 use super::{
+    action::{Action, Plan},
     attach::{attachment, claim_patch, disks, saved, volume_for},
     inherit::effective,
     observed::Observed,
     service::{DEFAULT_PORT, name_taken, service},
-    status,
+    sleep, ssh, status,
 };
 use crate::{
     names, placement,
@@ -28,73 +29,34 @@ use crate::{
 /// After this time a start shows its progress; a warm one is over by then and costs no write for it.
 const SHOW_PROGRESS_AFTER: Duration = Duration::from_millis(250);
 
-/// One write to the API server.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Action {
-    /// Delete the Spark: its time to live has passed.
-    Delete,
-    /// Take a warm pod with an optimistic write.
-    Claim {
-        /// The pod as it was read.
-        pod: Arc<Pod>,
-        /// Merge patch with the pod's resource version.
-        patch: Value,
-    },
-    /// Start an ordinary pod.
-    CreatePod(Box<Pod>),
-    /// Make the Volume; `env` is to be resolved, sealed and put into its attachment first.
-    CreateVolume(Box<Volume>, Vec<EnvSource>),
-    /// Merge-patch a Volume; `env` likewise.
-    PatchVolume(Arc<Volume>, Value, Vec<EnvSource>),
-    /// Put a Volume that was replaced by a restore into the trash.
-    Trash(Arc<Volume>),
-    /// Delete a pod, with this many seconds of grace.
-    DeletePod(Arc<Pod>, u32),
-    /// Resize the pod in place.
-    Resize(Arc<Pod>, Value),
-    /// Make the Service.
-    CreateService(Box<Service>),
-    /// Merge-patch the Service.
-    PatchService(Value),
+/// After this time the Secrets and ConfigMaps with public keys are read again; they aren't watched. What was read may be
+/// a quarter of a minute old (`FRESH` of the controller), so that a change is seen within a minute.
+const READ_KEYS_AGAIN: Duration = Duration::from_secs(45);
+
+/// What it took over from its source, or is to take over.
+fn base(seen: &Observed) -> Option<Inherited> {
+    let taken = seen.spark.status.as_ref().and_then(|s| s.inherited.clone());
+    taken.or_else(|| seen.source.as_ref().ok().and_then(|s| s.inherited.clone()))
 }
 
-/// An event to record on the Spark.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
-    /// Whether something is wrong.
-    pub warning: bool,
-    /// One of `sparks_api::conditions::reason`.
-    pub reason: &'static str,
-    /// For people.
-    pub note: String,
-}
-
-/// What to do now, and how the Spark then is.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// Writes; those of one plan don't depend on each other.
-    pub actions: Vec<Action>,
-    /// The whole status.
-    pub status: SparkStatus,
-    /// Whether the status may wait for the next pass, because a fast start goes on.
-    pub status_may_wait: bool,
-    /// Look again after this time even if nothing happens.
-    pub requeue: Option<Duration>,
-    /// Events to record.
-    pub events: Vec<Event>,
+/// The Secrets and ConfigMaps whose lines of authorized_keys [`Observed::ssh`] is to have.
+#[must_use]
+pub fn key_sources(seen: &Observed) -> Vec<KeySource> {
+    ssh::sources(&effective(&seen.spark.spec, base(seen).as_ref())).to_vec()
 }
 
 /// Plans one Spark.
 #[must_use]
 pub fn plan(seen: &Observed) -> Plan {
-    let base = seen.spark.status.as_ref().and_then(|s| s.inherited.clone());
-    let base = base.or_else(|| seen.source.as_ref().ok().and_then(|s| s.inherited.clone()));
+    let base = base(seen);
     let mut draft = Draft {
         seen,
         effective: effective(&seen.spark.spec, base.as_ref()),
         actions: Vec::new(),
         notice: None,
+        bedtime: None,
     };
+    draft.bedtime = draft.bedtime();
     let progress = draft.steps().unwrap_or_else(Progress::Blocked);
     if progress.is_ready() || !(draft.expired() || draft.is_fast() && going_on(&progress)) {
         draft.service();
@@ -112,6 +74,8 @@ struct Draft<'a> {
     actions: Vec<Action>,
     /// Something that is wrong but keeps nothing else from going on.
     notice: Option<Blocked>,
+    /// When it falls asleep if nothing happens until then.
+    bedtime: Option<jiff::Timestamp>,
 }
 
 impl Draft<'_> {
@@ -124,8 +88,17 @@ impl Draft<'_> {
             ));
         }
         let live = self.live().cloned();
-        if !self.seen.spark.spec.lifecycle.running {
-            return self.stopped(live.as_ref());
+        let spark = &self.seen.spark;
+        if !spark.spec.lifecycle.running {
+            let ending = Blocked::waiting(reason::POD_TERMINATING, "the service is ending");
+            return self.stopped(live.as_ref(), ending, stopped());
+        }
+        if sleep::asleep(spark) {
+            return self.stopped(live.as_ref(), sleep::falling(spark), sleep::sleeping(spark));
+        }
+        // The pod is ended by the next pass, once the status that says so is accepted.
+        if self.falls_asleep() {
+            return Err(sleep::falling(spark));
         }
         match live {
             Some(live) => self.running(&live),
@@ -135,6 +108,17 @@ impl Draft<'_> {
 
     fn expired(&self) -> bool {
         status::expires_at(&self.seen.spark).is_some_and(|at| at.0 <= self.seen.now)
+    }
+
+    /// Only a node agent that runs knows what is idle.
+    fn bedtime(&self) -> Option<jiff::Timestamp> {
+        let live = self.live().filter(|_| !sleep::asleep(&self.seen.spark))?;
+        self.agent_on(&live.spec.node_name).ok()?;
+        sleep::bedtime(&self.seen.spark, live, status::current_pod(self.seen, Some(live))?)
+    }
+
+    fn falls_asleep(&self) -> bool {
+        self.bedtime.is_some_and(|at| at <= self.seen.now)
     }
 
     /// A start so young that it may be a warm one costs no write that can wait.
@@ -252,8 +236,8 @@ impl Draft<'_> {
 
     fn create_volume(&mut self, name: String, node: String, source: VolumeSource, pod: Option<&Pod>) {
         let mut volume = volume_for(&self.seen.spark, name, node, source, &self.effective);
-        let service = self.effective.service.as_ref();
-        volume.spec.attachment = pod.map(|pod| attachment(&self.seen.spark, pod, service));
+        let (service, ssh) = (self.effective.service.as_ref(), self.ssh(&volume.spec.node_name, None));
+        volume.spec.attachment = pod.map(|pod| attachment(&self.seen.spark, pod, service, ssh));
         let env = if pod.is_some() { self.env() } else { Vec::new() };
         self.actions.push(Action::CreateVolume(Box::new(volume), env));
     }
@@ -262,14 +246,26 @@ impl Draft<'_> {
         self.effective.service.iter().flat_map(|s| s.env_from.iter().flatten().cloned()).collect()
     }
 
-    fn stopped(&mut self, live: Option<&Arc<Volume>>) -> Result<Progress, Blocked> {
+    fn ssh(&self, node: &str, old: Option<&AttachedSsh>) -> Option<AttachedSsh> {
+        let agent = self.seen.agents.iter().find(|agent| agent.node == node);
+        let key = agent.and_then(|agent| agent.public_key.as_deref());
+        ssh::attached(&self.effective, &self.seen.ssh, key, old)
+    }
+
+    /// Without a pod: `ending` while there is one, then `settled`.
+    fn stopped(
+        &mut self,
+        live: Option<&Arc<Volume>>,
+        ending: Blocked,
+        settled: Progress,
+    ) -> Result<Progress, Blocked> {
         let grace = grace(self.effective.service.as_ref());
         for pod in self.seen.pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
             self.actions.push(Action::DeletePod(pod.clone(), grace));
         }
         let Some(live) = live else {
             return if self.seen.spark.status.as_ref().is_some_and(|s| s.volume.is_some()) {
-                self.refuse_to_start_over().map(|()| stopped())
+                self.refuse_to_start_over().map(|()| settled)
             } else {
                 self.made_stopped()
             };
@@ -279,9 +275,9 @@ impl Draft<'_> {
         self.keep_volume_current(live, None);
         if self.seen.pods.is_empty() {
             status::provisioned(live, self.seen.import_pod.as_deref())?;
-            return Ok(stopped());
+            return Ok(settled);
         }
-        Err(Blocked::waiting(reason::POD_TERMINATING, "the service is ending"))
+        Err(ending)
     }
 
     /// A Spark that is created stopped gets its disks, and no pod.
@@ -356,7 +352,9 @@ impl Draft<'_> {
     /// Attachment, disk sizes and the saved spec follow the Spark.
     fn keep_volume_current(&mut self, live: &Arc<Volume>, pod: Option<&Pod>) {
         let old = live.spec.attachment.as_ref();
-        let mut wanted = pod.map(|pod| attachment(&self.seen.spark, pod, self.effective.service.as_ref()));
+        let ssh = self.ssh(&live.spec.node_name, old.and_then(|old| old.ssh.as_ref()));
+        let service = self.effective.service.as_ref();
+        let mut wanted = pod.map(|pod| attachment(&self.seen.spark, pod, service, ssh));
         let same_pod = old.zip(wanted.as_ref()).is_some_and(|(a, b)| a.pod_uid == b.pod_uid);
         let same_env = old.and_then(|a| a.service.as_ref()).is_some() && same_pod;
         if let (true, Some(wanted), Some(old)) = (same_env, &mut wanted, old) {
@@ -414,18 +412,22 @@ impl Draft<'_> {
 
     fn finish(self, progress: &Progress, base: Option<Inherited>) -> Plan {
         let live = self.live().cloned();
-        let mut wanted = status::status(self.seen, &self.effective, live.as_deref(), progress);
+        let falls_asleep = self.falls_asleep() && !self.expired();
+        let mut wanted = status::status(self.seen, &self.effective, live.as_deref(), progress, falls_asleep);
         wanted.inherited = base;
         let events = status::events(&self.seen.spark, progress, &wanted);
         let fast = self.is_fast() && !progress.is_ready();
         let going = going_on(progress);
         let expiry = wanted.expires_at.as_ref().map(|at| until(at.0, self.seen.now));
         let look = (going && fast).then_some(SHOW_PROGRESS_AFTER);
+        let bedtime = self.bedtime.filter(|_| !falls_asleep).map(|at| until(at, self.seen.now));
+        let keys = (!ssh::sources(&self.effective).is_empty()).then_some(READ_KEYS_AGAIN);
         Plan {
             actions: self.actions,
             status: wanted,
             status_may_wait: going && fast,
-            requeue: [expiry, look].into_iter().flatten().min(),
+            only_if_unchanged: falls_asleep,
+            requeue: [expiry, look, bedtime, keys].into_iter().flatten().min(),
             events,
         }
     }

@@ -5,7 +5,7 @@ use sparks_api::{
     conditions::{self, PROVISIONED, reason},
 };
 
-use super::inherit::effective;
+use super::inherit::{abroad, effective};
 use crate::{names, progress::Blocked};
 
 /// What a new Spark is made from.
@@ -41,6 +41,7 @@ pub fn from_spark(
     let spark = spark.ok_or_else(|| missing("Spark", namespace, at))?;
     let base = spark.status.as_ref().and_then(|status| status.inherited.as_ref());
     let inherited = effective(&spark.spec, base);
+    let inherited = if namespace == at.0 { inherited } else { abroad(inherited) };
     from_volume(volume, inherited, || not_ready("Spark", at))
 }
 
@@ -58,6 +59,7 @@ pub fn from_checkpoint(
     let checkpoint = checkpoint.ok_or_else(|| missing("Checkpoint", namespace, at))?;
     let inherited =
         checkpoint.status.as_ref().and_then(|status| status.inherited.clone()).unwrap_or_default();
+    let inherited = if namespace == at.0 { inherited } else { abroad(inherited) };
     from_volume(volume, inherited, || not_ready("Checkpoint", at))
 }
 
@@ -187,6 +189,23 @@ mod tests {
     fn the_own_namespace_needs_no_consent_and_the_fork_goes_where_the_blocks_are() {
         let got = from_spark("me", ("me", "api"), Some(&spark(&[])), Some(&volume(true))).unwrap();
         assert_eq!(got.node.as_deref(), Some("node1"));
+    }
+
+    #[test]
+    fn a_fork_in_another_namespace_lets_nobody_of_the_source_in() {
+        let ssh = sparks_api::Ssh {
+            authorized_keys: Some(vec!["key".into()]),
+            user: Some("dev".into()),
+            ..Default::default()
+        };
+        let mut source = spark(&["me"]);
+        source.spec.ssh = Some(ssh.clone());
+        let taken = |at: &str| {
+            let got = from_spark("me", (at, "api"), Some(&source), Some(&volume(true))).unwrap();
+            got.inherited.and_then(|inherited| inherited.ssh)
+        };
+        assert_eq!(taken("me"), Some(ssh.clone()));
+        assert_eq!(taken("them"), Some(sparks_api::Ssh { authorized_keys: None, ..ssh }));
     }
 
     #[test]

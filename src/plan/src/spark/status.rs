@@ -6,11 +6,11 @@ use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
 use kube::ResourceExt;
 use sparks_api::{
     Inherited, LocalReference, Restored, Spark, SparkPhase, SparkStatus, SparkTimings, Volume,
-    conditions::{self, ATTACHED, PROVISIONED, RESIZED, condition, reason},
+    conditions::{self, ATTACHED, KEYS_RESOLVED, PROVISIONED, RESIZED, condition, reason},
     time,
 };
 
-use super::{observed::Observed, plan::Event, service::DEFAULT_PORT};
+use super::{action::Event, observed::Observed, service::DEFAULT_PORT, sleep, ssh};
 use crate::{
     names, pods,
     progress::{Blocked, Progress},
@@ -127,54 +127,69 @@ fn relayed(why: &str, words: &str, otherwise: &'static str) -> Blocked {
     Blocked::waiting(WAITING.iter().find(|known| **known == why).copied().unwrap_or(otherwise), words)
 }
 
-/// The whole status.
+/// The whole status. What the gateway writes stays as it was read, so that no patch names it.
 pub(super) fn status(
     seen: &Observed,
     effective: &Inherited,
     live: Option<&Volume>,
     progress: &Progress,
+    falls_asleep: bool,
 ) -> SparkStatus {
     let spark = &seen.spark;
     let old = spark.status.clone().unwrap_or_default();
     let pod = current_pod(seen, live);
-    let attached = live.and_then(|v| v.status.as_ref()).and_then(|s| s.attached.as_ref());
+    let attached = live.zip(pod).and_then(|(live, pod)| sleep::attached_to(live, pod));
+    let sleeping_since =
+        if falls_asleep { Some(sleep::from(seen.now)) } else { sleep::since(spark).cloned() };
+    let runs = spark.spec.lifecycle.running && sleeping_since.is_none();
     let mut status = SparkStatus {
         observed_generation: spark.metadata.generation,
-        phase: phase(seen, live, progress),
+        phase: phase(live, progress, runs),
         origin: origin(spark),
         node_name: live.map(|v| v.spec.node_name.clone()).or(old.node_name),
         pod_name: pod.map(ResourceExt::name_any),
-        pod_ip: pod.and_then(|p| p.status.as_ref()).and_then(|s| s.pod_ip.clone()),
+        pod_ip: pod
+            .filter(|_| runs && attached.is_some())
+            .and_then(|p| p.status.as_ref())
+            .and_then(|s| s.pod_ip.clone()),
         address: address(spark, effective),
         volume: live.map(|v| LocalReference { name: v.name_any() }).or(old.volume),
         disks: live.and_then(|v| v.status.as_ref()).map(|s| s.disks.clone()).unwrap_or_default(),
         expires_at: expires_at(spark),
         idle_since: attached.and_then(|a| a.idle_since.clone()),
+        last_activity_at: old.last_activity_at,
+        sleeping_since,
+        ssh: Some(ssh::status(effective, &seen.ssh)),
+        recordings: old.recordings,
+        public: effective.service.as_ref().is_some_and(|service| service.public),
         restored: restored(spark, live).or(old.restored),
         inherited: None,
         timings: timings(seen, live, progress).or(old.timings),
         conditions: old.conditions,
     };
     progress.write(&mut status.conditions, spark.metadata.generation, seen.now);
+    ssh::resolved(&mut status.conditions, effective, &seen.ssh, spark.metadata.generation, seen.now);
     resized(&mut status, seen, effective, live, pod);
     status
 }
 
-fn current_pod<'a>(seen: &'a Observed, live: Option<&Volume>) -> Option<&'a Pod> {
+/// The pod that is, or becomes, this Spark.
+pub(super) fn current_pod<'a>(seen: &'a Observed, live: Option<&Volume>) -> Option<&'a Pod> {
     let uid = live.and_then(|v| v.spec.attachment.as_ref()).map(|a| a.pod_uid.as_str());
     let here = || seen.pods.iter().filter(|pod| !pods::is_ending(pod));
     here().find(|pod| pod.uid().as_deref() == uid).or_else(|| here().next()).map(AsRef::as_ref)
 }
 
-fn phase(seen: &Observed, live: Option<&Volume>, progress: &Progress) -> SparkPhase {
+fn phase(live: Option<&Volume>, progress: &Progress, runs: bool) -> SparkPhase {
     let provisioned =
         live.and_then(|v| v.status.as_ref()).is_some_and(|s| conditions::is_true(&s.conditions, PROVISIONED));
     match progress {
         Progress::Ready(..) => SparkPhase::Running,
+        Progress::Settled(reason::SLEEPING, _) => SparkPhase::Sleeping,
         Progress::Settled(..) => SparkPhase::Stopped,
         Progress::Blocked(blocked) if blocked.stalled => SparkPhase::Failed,
         Progress::Blocked(_) if !provisioned => SparkPhase::Pending,
-        Progress::Blocked(_) if !seen.spark.spec.lifecycle.running => SparkPhase::Stopping,
+        Progress::Blocked(_) if !runs => SparkPhase::Stopping,
         Progress::Blocked(_) => SparkPhase::Starting,
     }
 }
@@ -248,8 +263,13 @@ fn resized(
 
 /// What has just begun to be wrong, or was just done.
 pub(super) fn events(spark: &Spark, progress: &Progress, new: &SparkStatus) -> Vec<Event> {
-    const ORDINARY: [&str; 4] =
-        [reason::PROVISIONING, reason::ATTACHING, reason::POD_STARTING, reason::IMPORTING_IMAGE];
+    const ORDINARY: [&str; 5] = [
+        reason::PROVISIONING,
+        reason::ATTACHING,
+        reason::POD_STARTING,
+        reason::IMPORTING_IMAGE,
+        reason::SLEEPING,
+    ];
     let old = spark.status.as_ref();
     let before = old.and_then(|s| conditions::find(&s.conditions, conditions::READY));
     let mut events = Vec::new();
@@ -267,5 +287,30 @@ pub(super) fn events(spark: &Spark, progress: &Progress, new: &SparkStatus) -> V
             note: format!("restored from the Checkpoint {}", restored.checkpoint),
         });
     }
+    events.extend(rest(spark, new));
+    events.extend(unresolved(old, new));
     events
+}
+
+/// It fell asleep or woke.
+fn rest(spark: &Spark, new: &SparkStatus) -> Option<Event> {
+    let slept = spark.status.as_ref().is_some_and(|s| s.sleeping_since.is_some());
+    let ordinary = |reason, note: &str| Some(Event { warning: false, reason, note: note.into() });
+    match (slept, new.sleeping_since.is_some()) {
+        (false, true) => ordinary(reason::SLEEPING, "it was idle and goes to sleep"),
+        (true, false) if spark.spec.lifecycle.running => {
+            ordinary(reason::WOKEN, "somebody came while it slept")
+        }
+        _ => None,
+    }
+}
+
+/// Keys that were named and can't be used.
+fn unresolved(old: Option<&SparkStatus>, new: &SparkStatus) -> Option<Event> {
+    let now = conditions::find(&new.conditions, KEYS_RESOLVED).filter(|c| c.status == "False")?;
+    let before = old.and_then(|s| conditions::find(&s.conditions, KEYS_RESOLVED));
+    let reason =
+        [reason::KEY_SOURCE_NOT_FOUND, reason::KEYS_UNUSABLE].into_iter().find(|r| *r == now.reason)?;
+    let told = before.is_some_and(|c| c.reason == now.reason && c.message == now.message);
+    (!told).then(|| Event { warning: true, reason, note: now.message.clone() })
 }

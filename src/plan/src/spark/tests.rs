@@ -17,7 +17,7 @@ use sparks_api::{
     labels,
 };
 
-use super::{Action, Observed, Plan, Source, Start, of_image, plan, volume_for};
+use super::{Action, Observed, Plan, Source, SshFound, Start, of_image, plan, volume_for};
 use crate::{
     names,
     placement::Agent,
@@ -25,9 +25,9 @@ use crate::{
     progress::Blocked,
 };
 
-const UID: &str = "spark-uid";
+pub(super) const UID: &str = "spark-uid";
 
-fn spark(spec: SparkSpec) -> Spark {
+pub(super) fn spark(spec: SparkSpec) -> Spark {
     let mut spark = Spark::new("api", spec);
     spark.metadata.namespace = Some("team".into());
     spark.metadata.uid = Some(UID.into());
@@ -36,11 +36,16 @@ fn spark(spec: SparkSpec) -> Spark {
     spark
 }
 
-fn from_image() -> SparkSpec {
+pub(super) fn from_image() -> SparkSpec {
     SparkSpec { image: Some("debian".into()), ..Default::default() }
 }
 
-fn pod(name: &str, labels: std::collections::BTreeMap<String, String>, node: &str, ready: bool) -> Arc<Pod> {
+pub(super) fn pod(
+    name: &str,
+    labels: std::collections::BTreeMap<String, String>,
+    node: &str,
+    ready: bool,
+) -> Arc<Pod> {
     let condition = PodCondition {
         type_: "Ready".into(),
         status: if ready { "True" } else { "False" }.into(),
@@ -63,19 +68,19 @@ fn pod(name: &str, labels: std::collections::BTreeMap<String, String>, node: &st
     })
 }
 
-fn warm(name: &str, node: &str) -> Arc<Pod> {
+pub(super) fn warm(name: &str, node: &str) -> Arc<Pod> {
     pod(name, labels_of(labels::ROLE_WARM, &[(labels::POOL, "p")]), node, true)
 }
 
-fn mine(name: &str) -> Arc<Pod> {
+pub(super) fn mine(name: &str) -> Arc<Pod> {
     pod(name, spark_labels("api", UID), "n1", true)
 }
 
-fn agent(node: &str) -> Agent {
+pub(super) fn agent(node: &str) -> Agent {
     Agent { node: node.into(), free_bytes: 1 << 30, public_key: None }
 }
 
-fn observed(spec: SparkSpec) -> Observed {
+pub(super) fn observed(spec: SparkSpec) -> Observed {
     Observed {
         spark: Arc::new(spark(spec)),
         source: Ok(of_image("team", "debian")),
@@ -87,6 +92,7 @@ fn observed(spec: SparkSpec) -> Observed {
         service: None,
         warm: vec![],
         agents: vec![agent("n1"), agent("n2")],
+        ssh: SshFound::default(),
         start: Start::default(),
         template: Template { guest_image: "guest".into() },
         now: Timestamp::UNIX_EPOCH,
@@ -94,7 +100,7 @@ fn observed(spec: SparkSpec) -> Observed {
 }
 
 /// The Spark's Volume as the node agent leaves it, attached to `pod` if given.
-fn volume(spark: &Spark, name: &str, pod: Option<&Pod>) -> Volume {
+pub(super) fn volume(spark: &Spark, name: &str, pod: Option<&Pod>) -> Volume {
     let effective = super::effective(&spark.spec, None);
     let mut volume = volume_for(spark, name.into(), "n1".into(), VolumeSource::default(), &effective);
     let now = Timestamp::UNIX_EPOCH;
@@ -103,7 +109,7 @@ fn volume(spark: &Spark, name: &str, pod: Option<&Pod>) -> Volume {
         ..Default::default()
     };
     if let Some(pod) = pod {
-        volume.spec.attachment = Some(super::attach::attachment(spark, pod, None));
+        volume.spec.attachment = Some(super::attach::attachment(spark, pod, None, None));
         status.conditions.push(condition(ATTACHED, true, reason::AVAILABLE, "", None, now));
         status.attached = Some(Attached {
             pod_name: pod.name_any(),
@@ -116,12 +122,12 @@ fn volume(spark: &Spark, name: &str, pod: Option<&Pod>) -> Volume {
     volume
 }
 
-fn base_name() -> String {
+pub(super) fn base_name() -> String {
     names::volume("api", UID)
 }
 
 /// A Spark that runs.
-fn running(spec: SparkSpec) -> Observed {
+pub(super) fn running(spec: SparkSpec) -> Observed {
     let mut seen = observed(spec);
     let pod = mine("pod");
     seen.volumes = vec![Arc::new(volume(&seen.spark, &base_name(), Some(&pod)))];
@@ -130,18 +136,18 @@ fn running(spec: SparkSpec) -> Observed {
     seen
 }
 
-fn set_status(seen: &mut Observed, status: SparkStatus) {
+pub(super) fn set_status(seen: &mut Observed, status: SparkStatus) {
     let mut spark = (*seen.spark).clone();
     spark.status = Some(status);
     seen.spark = Arc::new(spark);
 }
 
-fn ready(plan: &Plan) -> (bool, String) {
+pub(super) fn ready(plan: &Plan) -> (bool, String) {
     let found = conditions::find(&plan.status.conditions, READY).unwrap();
     (found.status == "True", found.reason.clone())
 }
 
-fn created_volume(plan: &Plan) -> Option<&Volume> {
+pub(super) fn created_volume(plan: &Plan) -> Option<&Volume> {
     plan.actions.iter().find_map(|action| match action {
         Action::CreateVolume(volume, _) => Some(&**volume),
         _ => None,
@@ -236,7 +242,7 @@ fn of_two_claimed_pods_the_attached_one_stays() {
 
 #[test]
 fn a_stopped_spark_gives_up_its_pod_and_keeps_its_disks() {
-    let stop = SparkSpec { lifecycle: Lifecycle { running: false, ttl: None }, ..from_image() };
+    let stop = SparkSpec { lifecycle: Lifecycle { running: false, ..Default::default() }, ..from_image() };
     let mut seen = running(stop);
     let first = plan(&seen);
     assert!(first.actions.iter().any(|a| matches!(a, Action::DeletePod(..))));
@@ -318,7 +324,8 @@ fn a_restore_to_a_checkpoint_that_is_not_there_leaves_the_spark_as_it_is_and_say
 
 #[test]
 fn a_spark_past_its_ttl_is_deleted_and_before_it_looked_at_in_time() {
-    let short = SparkSpec { lifecycle: Lifecycle { running: true, ttl: Some("1h".into()) }, ..from_image() };
+    let short =
+        SparkSpec { lifecycle: Lifecycle { ttl: Some("1h".into()), ..Default::default() }, ..from_image() };
     let mut seen = running(short);
     assert_eq!(plan(&seen).requeue, Some(Duration::from_secs(3600)));
     seen.now = Timestamp::from_second(3600).unwrap();
