@@ -7,6 +7,7 @@ use lexopt::prelude::*;
 
 use crate::archive::ExtractOptions;
 use crate::enter::{EnterOptions, TtySize};
+use crate::ssh::Entrance;
 
 /// Exit code of a wrong command line.
 pub const USAGE_EXIT: u8 = 2;
@@ -26,6 +27,11 @@ Usage:
       Write files and directories to standard output as a tar stream.
   sparks-guest tar-in [--into DIR] [--rename NAME] [--no-same-owner]
       Extract a tar stream from standard input; never outside of DIR (default: the current directory).
+  sparks-guest ssh --connection FD | --stdio
+      Serve one SSH connection: on a socket, with what PID 1 says on standard input; or on standard input and output,
+      for whoever may run programs in the pod.
+  sparks-guest sftp
+      Serve files on standard input and output by SFTP.
   sparks-guest --help | --version
 ";
 
@@ -43,6 +49,10 @@ pub enum Command {
     },
     /// `tar-in`.
     TarIn(ExtractOptions),
+    /// `ssh`.
+    Ssh(Entrance),
+    /// `sftp`.
+    Sftp,
     /// `--help`.
     Help,
     /// `--version`.
@@ -67,6 +77,9 @@ pub enum ArgumentError {
     /// `tar-out` of nothing.
     #[error("tar-out needs at least one path")]
     NoPath,
+    /// `ssh` on nothing.
+    #[error("ssh needs --connection FD, a number above 2, or --stdio")]
+    Entrance,
     /// A new name that is more than a name.
     #[error("`{0}` is no file name to rename to; give one name without a slash")]
     Rename(String),
@@ -84,6 +97,8 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Command, ArgumentError> {
         Some(Value(name)) if name == "enter" => enter(parser),
         Some(Value(name)) if name == "tar-out" => tar_out(parser),
         Some(Value(name)) if name == "tar-in" => tar_in(parser),
+        Some(Value(name)) if name == "ssh" => ssh(parser),
+        Some(Value(name)) if name == "sftp" => Ok(Command::Sftp),
         Some(Value(name)) => Err(ArgumentError::Unknown(name.to_string_lossy().into_owned())),
         Some(other) => Err(other.unexpected().into()),
     }
@@ -134,6 +149,22 @@ fn tar_in(mut parser: lexopt::Parser) -> Result<Command, ArgumentError> {
         }
     }
     Ok(Command::TarIn(options))
+}
+
+fn ssh(mut parser: lexopt::Parser) -> Result<Command, ArgumentError> {
+    let entrance = match parser.next()? {
+        Some(Short('h') | Long("help")) => return Ok(Command::Help),
+        Some(Long("stdio")) => Entrance::Stdio,
+        Some(Long("connection")) => Entrance::Connection(
+            parser.value()?.string()?.parse().ok().filter(|fd| *fd > 2).ok_or(ArgumentError::Entrance)?,
+        ),
+        Some(other) => return Err(other.unexpected().into()),
+        None => return Err(ArgumentError::Entrance),
+    };
+    match parser.next()? {
+        None => Ok(Command::Ssh(entrance)),
+        Some(more) => Err(more.unexpected().into()),
+    }
 }
 
 fn tty_size(text: &str) -> Result<TtySize, ArgumentError> {
@@ -202,6 +233,15 @@ mod tests {
         assert!(file_name("a".into()).is_ok());
         for wrong in ["", ".", "..", "a/b", "/a", "a/"] {
             assert!(file_name(wrong.into()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn ssh_has_exactly_one_entrance() {
+        assert_eq!(parsed(&["ssh", "--stdio"]).unwrap(), Command::Ssh(Entrance::Stdio));
+        assert_eq!(parsed(&["ssh", "--connection", "7"]).unwrap(), Command::Ssh(Entrance::Connection(7)));
+        for wrong in [&["ssh"][..], &["ssh", "--connection", "2"], &["ssh", "--stdio", "--connection", "7"]] {
+            assert!(parsed(wrong).is_err(), "{wrong:?}");
         }
     }
 

@@ -63,12 +63,17 @@ pub enum ControlError {
     },
 }
 
+/// The abstract name, without the leading NUL.
+pub fn socket_name() -> String {
+    std::env::var(SOCKET_VARIABLE).unwrap_or_else(|_| sparks_proto::CONTROL_SOCKET.into())
+}
+
 /// Listens on the control socket and reports what happens there.
 ///
 /// # Errors
 /// [`ControlError`] when the socket can't be opened; nothing later ends it.
 pub fn listen(events: mpsc::Sender<Event>) -> Result<(), ControlError> {
-    let name = std::env::var(SOCKET_VARIABLE).unwrap_or_else(|_| sparks_proto::CONTROL_SOCKET.into());
+    let name = socket_name();
     let open = || {
         let listener = StdListener::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
         listener.set_nonblocking(true)?;

@@ -35,6 +35,11 @@ pub fn login_environment(user: &User, hostname: &str) -> Vec<(String, String)> {
     .into()
 }
 
+/// Whether a login gets that variable of the pod's own environment.
+pub fn is_passed_on(name: &OsStr) -> bool {
+    name == "TZ" || name.as_bytes().starts_with(b"KUBERNETES_")
+}
+
 /// The last value of `name` in an ordered environment.
 pub fn last<'a>(env: &'a [(String, String)], name: &str) -> Option<&'a str> {
     env.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
@@ -72,6 +77,29 @@ impl Ids {
         set_thread_gid(self.gid)?;
         set_thread_uid(self.uid)?;
         Ok(())
+    }
+}
+
+/// Gives every signal its default disposition: an ignored one would stay ignored across exec. std has already emptied
+/// the mask. By system call, because the C library keeps two signals (32, 33) to itself, and glibc's posix_spawn leaves
+/// just those ignored.
+pub fn default_signals() {
+    /// `_NSIG` of every architecture but MIPS.
+    const SIGNALS: i32 = 64;
+    // The kernel's `struct sigaction`: SIG_DFL, no flags, an empty mask.
+    let default = [0_u64; 4];
+    for signal in 1..=SIGNALS {
+        // SAFETY: the kernel reads a sigaction from `default`, which is as large as one; the process is about to exec,
+        // and for SIGKILL and SIGSTOP the call fails without effect.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                size_of::<u64>(),
+            )
+        };
     }
 }
 

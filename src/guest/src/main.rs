@@ -1,10 +1,12 @@
 //! The only file of the image of a Spark's pod.
 //!
-//! Without arguments it is PID 1 of that pod: it reaps, supervises the service and speaks to the node agent. Its
-//! sub-commands are run inside the pod as `/proc/1/exe SUBCOMMAND …`, so that nothing has to be installed in a Spark.
+//! Without arguments it is PID 1 of that pod: it reaps, supervises the service, receives SSH connections and speaks to
+//! the node agent. Its sub-commands are run inside the pod as `/proc/1/exe SUBCOMMAND …`, so that nothing has to be
+//! installed in a Spark.
 
 mod archive;
 mod arguments;
+mod awake;
 mod control;
 mod enter;
 mod idle;
@@ -14,6 +16,8 @@ mod pid1;
 mod processes;
 mod readiness;
 mod reap;
+mod reception;
+mod ssh;
 mod supervise;
 mod sweep;
 mod users;
@@ -39,6 +43,11 @@ fn main() -> ExitCode {
         }
         Command::TarOut { paths } => finish(archive::write(&paths, std::io::stdout().lock())),
         Command::TarIn(options) => finish(archive::extract(&options, std::io::stdin().lock())),
+        Command::Ssh(entrance) => match ssh::main(entrance) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, ssh::FAILED_EXIT),
+        },
+        Command::Sftp => ssh::sftp::main(),
         Command::Help => print(arguments::HELP),
         Command::Version => print(concat!("sparks-guest ", env!("CARGO_PKG_VERSION"), "\n")),
     }

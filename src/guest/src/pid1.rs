@@ -8,8 +8,10 @@ use sparks_proto::{Computer, FromGuest, ServiceState, ToGuest};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::awake::Awake;
 use crate::control::{self, Connection, ControlError, Event};
 use crate::idle::{self, IdleWatch};
+use crate::reception::{self, Reception};
 use crate::supervise::{self, Plan, Step};
 use crate::sweep::{self, Sweep};
 use crate::{log, processes, readiness, reap};
@@ -62,7 +64,9 @@ async fn run() -> Result<(), Pid1Error> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (events, mut happened) = mpsc::channel(QUEUE);
     let (probes, mut probed) = mpsc::channel(QUEUE);
+    let (questions, mut asked) = mpsc::channel(1);
     control::listen(events)?;
+    reception::listen(questions)?;
     let mut guest = Guest::new(probes);
     loop {
         if guest.settle(Instant::now()) {
@@ -74,6 +78,8 @@ async fn run() -> Result<(), Pid1Error> {
             _ = terminate.recv() => guest.end(Ending::Exit),
             _ = interrupt.recv() => guest.end(Ending::Exit),
             Some(event) = happened.recv() => guest.control(event),
+            stream = guest.reception.accept() => guest.reception.receive(stream, Instant::now()),
+            Some(question) = asked.recv() => drop(question.send(guest.reception.server())),
             Some((pid, answer)) = probed.recv() => guest.plan.probed(pid, answer, Instant::now()),
             () = sleep_until(wake) => {}
         }
@@ -105,6 +111,8 @@ struct Guest {
     plan: Plan,
     computer: Option<Computer>,
     idle: Option<IdleWatch>,
+    awake: Option<Awake>,
+    reception: Reception,
     connection: Option<Connection>,
     /// What the agent knows of the service.
     told: Option<ServiceState>,
@@ -123,6 +131,8 @@ impl Guest {
             plan: Plan::new(),
             computer: None,
             idle: None,
+            awake: None,
+            reception: Reception::default(),
             connection: None,
             told: None,
             ending: None,
@@ -145,6 +155,7 @@ impl Guest {
             }
             return self.settle(now);
         }
+        self.reception.listen(now);
         self.watch_idle(now);
         self.report();
         false
@@ -153,7 +164,7 @@ impl Guest {
     fn wake_at(&self) -> Option<Instant> {
         let sweep = self.sweep.as_ref().map(Sweep::next);
         let idle = self.idle.as_ref().map(IdleWatch::next);
-        [self.plan.wake_at(), sweep, idle].into_iter().flatten().min()
+        [self.plan.wake_at(), self.reception.wake_at(), sweep, idle].into_iter().flatten().min()
     }
 
     fn execute(&mut self, step: Step) {
@@ -194,6 +205,7 @@ impl Guest {
     fn reap(&mut self) {
         let now = Instant::now();
         reap::collect(|pid, exit| {
+            self.reception.ended(pid, exit);
             if self.plan.ended(pid, exit, now) {
                 let _ = kill_process_group(pid, Signal::KILL);
                 log::line(format_args!("service pid {pid} {exit}"));
@@ -231,7 +243,12 @@ impl Guest {
             Some(Ending::Quiesce) => self.next = Some(computer),
             None => {
                 let now = Instant::now();
+                // Before the service runs, which could take the port.
+                self.reception.open(computer.ssh.clone(), now);
                 self.plan.run(computer.service.clone(), now);
+                if self.awake.is_none() {
+                    self.awake = Awake::open();
+                }
                 self.computer = Some(computer);
                 self.idle.get_or_insert_with(|| IdleWatch::new(now));
                 self.told = None;
@@ -247,6 +264,7 @@ impl Guest {
         // Whoever asks for the end after a new computer was announced doesn't want that one any more.
         self.next = None;
         self.idle = None;
+        self.reception.close();
         self.plan.stop(Instant::now());
     }
 
@@ -283,6 +301,7 @@ impl Guest {
     /// Everything has ended: this is no computer any more, and nothing of its root may be held.
     fn quiesced(&mut self) {
         self.computer = None;
+        self.awake = None;
         self.stuck = None;
         let next = self.next.take();
         if let Err(error) = rustix::process::chdir("/") {
@@ -297,9 +316,13 @@ impl Guest {
 
     fn watch_idle(&mut self, now: Instant) {
         let Some(watch) = self.idle.as_mut().filter(|watch| watch.next() <= now) else { return };
+        let awake = self.awake.as_ref().is_some_and(Awake::is_held);
         // What can't be seen can't be called idle.
-        let in_use = processes::others()
-            .map_or(true, |others| idle::in_use(&others, self.plan.pid(), idle::terminals()));
+        let in_use = awake
+            || processes::others().map_or(true, |mut others| {
+                others.retain(|process| !self.reception.is_stranger(process));
+                idle::in_use(&others, self.plan.pid(), idle::terminals())
+            });
         if watch.note(in_use, now) {
             self.report_idle(now);
         }

@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 /// Largest user database that is read.
 const MAX_DATABASE: u64 = 4 << 20;
@@ -51,23 +52,36 @@ pub fn load(spec: Option<&str>) -> Result<User, UserError> {
     find(spec, &database("/etc/passwd")?, &database("/etc/group")?)
 }
 
-/// The text of a user database; empty when the image has none. It was written by the Spark's user, so that only a
-/// regular file is read, and no more than [`MAX_DATABASE`] of it: a FIFO must not hang PID 1.
+/// Looks up a user by its name alone, as a login does: no numbers, no default.
+///
+/// # Errors
+/// [`UserError`].
+pub fn by_name(name: &str) -> Result<User, UserError> {
+    named(name, &database("/etc/passwd")?, &database("/etc/group")?)
+}
+
+/// The text of a user database; empty when the image has none.
 fn database(path: &'static str) -> Result<String, UserError> {
-    let read = || -> io::Result<String> {
-        let file =
-            OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
-        }
-        let mut bytes = Vec::new();
-        file.take(MAX_DATABASE).read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    match read() {
+    match small_file(Path::new(path), MAX_DATABASE) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        other => other.map_err(|source| UserError::Unreadable { path, source }),
+        Err(source) => Err(UserError::Unreadable { path, source }),
     }
+}
+
+/// Reads a file that the Spark's user wrote: only a regular one, and no more than `most` bytes of it, because a FIFO
+/// must not hang who reads it.
+///
+/// # Errors
+/// The kernel's, and `InvalidInput` for what is no regular file.
+pub fn small_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Looks up `spec` in the text of a passwd and a group database.
@@ -77,12 +91,7 @@ fn database(path: &'static str) -> Result<String, UserError> {
 fn find(spec: Option<&str>, passwd: &str, group: &str) -> Result<User, UserError> {
     let spec = spec.filter(|spec| !spec.is_empty()).unwrap_or("root");
     if !spec.starts_with(|c: char| c.is_ascii_digit()) {
-        let known = entries(passwd).find(|entry| entry.name == spec);
-        return match known {
-            Some(entry) => Ok(entry.user(None, group)),
-            None if spec == "root" => Ok(bare_root()),
-            None => Err(UserError::Unknown(spec.into())),
-        };
+        return named(spec, passwd, group);
     }
     let malformed = || UserError::Malformed(spec.into());
     let (uid, gid) = match spec.split_once(':') {
@@ -98,6 +107,15 @@ fn find(spec: Option<&str>, passwd: &str, group: &str) -> Result<User, UserError
             User { name: uid.to_string(), uid, gid, groups: vec![gid], home: "/".into(), shell: None }
         }
     })
+}
+
+/// Looks up a name in the text of a passwd and a group database.
+fn named(name: &str, passwd: &str, group: &str) -> Result<User, UserError> {
+    match entries(passwd).find(|entry| entry.name == name) {
+        Some(entry) => Ok(entry.user(None, group)),
+        None if name == "root" => Ok(bare_root()),
+        None => Err(UserError::Unknown(name.into())),
+    }
 }
 
 fn bare_root() -> User {
@@ -218,6 +236,31 @@ other:x:7:postgresql
         let error = find(Some("nobody-here"), PASSWD, GROUP).unwrap_err();
         assert!(error.to_string().contains("there is no user `nobody-here`"), "{error}");
         assert!(matches!(find(Some("broken"), PASSWD, GROUP), Err(UserError::Unknown(_))));
+    }
+
+    #[test]
+    fn a_login_is_a_name_and_nothing_else() {
+        assert_eq!(named("app", PASSWD, GROUP).unwrap().uid, 1000);
+        for wrong in ["", "0", "1000", "1000:0", "# a comment", "app:x", "nobody-here"] {
+            assert!(named(wrong, PASSWD, GROUP).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn only_a_regular_file_is_read_and_no_more_than_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        let (fifo, file) = (folder.path().join("fifo"), folder.path().join("file"));
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &fifo,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        assert_eq!(small_file(&fifo, 9).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        std::fs::write(&file, "0123456789").unwrap();
+        assert_eq!(small_file(&file, 4).unwrap(), b"0123");
     }
 
     #[test]

@@ -77,7 +77,7 @@ pub fn start(service: &Service, hostname: &str) -> Result<Pid, StartError> {
         let tell = |stage: u8| {
             let _ = rustix::io::write(&tell_stage, &[stage]);
         };
-        default_signals();
+        launch::default_signals();
         setsid()?;
         ids.assume().inspect_err(|_| tell(SWITCH))?;
         dir.enter().inspect_err(|_| tell(WORKDIR))
@@ -153,29 +153,6 @@ impl ChildDir {
             other => other?,
         }
         Ok(())
-    }
-}
-
-/// Gives every signal its default disposition: an ignored one would stay ignored across exec. std has already emptied
-/// the mask. By system call, because the C library keeps two signals (32, 33) to itself, and glibc's posix_spawn leaves
-/// just those ignored.
-fn default_signals() {
-    /// `_NSIG` of every architecture but MIPS.
-    const SIGNALS: i32 = 64;
-    // The kernel's `struct sigaction`: SIG_DFL, no flags, an empty mask.
-    let default = [0_u64; 4];
-    for signal in 1..=SIGNALS {
-        // SAFETY: the kernel reads a sigaction from `default`, which is as large as one; the process is about to exec,
-        // and for SIGKILL and SIGSTOP the call fails without effect.
-        unsafe {
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                signal,
-                default.as_ptr(),
-                std::ptr::null_mut::<u64>(),
-                size_of::<u64>(),
-            )
-        };
     }
 }
 

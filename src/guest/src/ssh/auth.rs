@@ -1,0 +1,227 @@
+//! Who may log in.
+//!
+//! What is refused is refused in the same words and after the same time, whatever the reason: whether a user exists, a
+//! key is known or a certificate has expired is told to the log alone.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use russh::server::{Auth, Handler, PublicKeyOffer, Session, VerifiedPublicKey};
+use sparks_proto::SshServer;
+use sparks_ssh::TransportEnds;
+use sparks_ssh::keys::{self, AuthorizedKey, Permissions};
+use sparks_ssh::transport::{Certificate, HashAlg, PublicKey};
+use tokio::sync::oneshot;
+
+use super::config;
+use crate::users::{self, User};
+use crate::{log, users::UserError};
+
+/// Whom a server lets in.
+#[derive(Debug, Default)]
+pub struct Policy {
+    gateways: Vec<PublicKey>,
+    lines: Vec<AuthorizedKey>,
+    authorities: Vec<PublicKey>,
+    /// Whether to let in whoever is there: who may run programs in the pod is root already.
+    anybody: bool,
+}
+
+impl Policy {
+    /// For connections by TCP.
+    pub fn of(server: &SshServer) -> Self {
+        Self {
+            gateways: config::public_keys(&server.gateway_keys, "the gateway's keys"),
+            lines: config::authorized(&server.authorized_keys, "authorized_keys"),
+            authorities: config::public_keys(&server.user_ca_keys, "the user CA keys"),
+            anybody: false,
+        }
+    }
+
+    /// For a connection by `kubectl exec`.
+    pub fn anybody() -> Self {
+        Self { anybody: true, ..Self::default() }
+    }
+
+    /// Whether a key is worth a signature. It may be that of a certificate, which isn't shown yet at this point.
+    fn is_interesting(&self, key: &PublicKey) -> bool {
+        self.is_gateway(key)
+            || !self.authorities.is_empty()
+            || self.lines.iter().any(|line| line.options.cert_authority || line.is(key))
+    }
+
+    fn is_gateway(&self, key: &PublicKey) -> bool {
+        self.gateways.iter().any(|gateway| gateway.key_data() == key.key_data())
+    }
+
+    /// What a key allows.
+    fn key(&self, key: &PublicKey, now: u64, peer: IpAddr) -> Result<By, Refusal> {
+        if self.is_gateway(key) {
+            return Ok(By::Gateway);
+        }
+        let mut refusal = Refusal::Unknown;
+        // Of several lines with one key, the first that doesn't refuse counts, as with sshd.
+        for line in self.lines.iter().filter(|line| line.is(key)) {
+            match line.check(now, peer) {
+                Ok(permissions) => return Ok(By::Client { permissions, key: described(key, &line.comment) }),
+                Err(denied) => refusal = denied.into(),
+            }
+        }
+        Err(refusal)
+    }
+
+    /// What a certificate allows to that user.
+    fn certificate(&self, user: &str, certificate: &Certificate, now: u64, peer: IpAddr) -> Result<By, Refusal> {
+        let by = |permissions| By::Client { permissions, key: described_certificate(certificate) };
+        let refusal = match keys::check_certificate(certificate, &self.authorities, &[user], now, peer) {
+            Ok(permissions) => return Ok(by(permissions)),
+            Err(denied) => denied,
+        };
+        let trusted = |line: &&AuthorizedKey| {
+            line.options.cert_authority && line.key.key_data() == certificate.signature_key()
+        };
+        let mut refusal = Refusal::from(refusal);
+        for line in self.lines.iter().filter(trusted) {
+            match line.check_certificate(certificate, &[user], now, peer) {
+                Ok(permissions) => return Ok(by(permissions)),
+                Err(denied) => refusal = denied.into(),
+            }
+        }
+        Err(refusal)
+    }
+}
+
+/// For the log.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("the key is not known")]
+    Unknown,
+    #[error(transparent)]
+    Denied(#[from] keys::Denied),
+    #[error(transparent)]
+    User(#[from] UserError),
+}
+
+fn described(key: &PublicKey, comment: &str) -> String {
+    format!("{} {comment}", key.fingerprint(HashAlg::Sha256))
+}
+
+fn described_certificate(certificate: &Certificate) -> String {
+    let fingerprint = certificate.public_key().fingerprint(HashAlg::Sha256);
+    format!("{fingerprint} certificate {:?} serial {}", certificate.key_id(), certificate.serial())
+}
+
+/// By what somebody got in.
+#[derive(Clone, Debug)]
+pub enum By {
+    /// By the gateway, which says who it is.
+    Gateway,
+    /// By a key or a certificate of its own, or as somebody who may run programs in the pod.
+    Client {
+        /// What it may do.
+        permissions: Permissions,
+        /// The key, for the log.
+        key: String,
+    },
+}
+
+/// Somebody who got in.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    /// As whom.
+    pub user: User,
+    /// By what.
+    pub by: By,
+}
+
+/// The transport's questions.
+pub struct Door {
+    policy: Policy,
+    peer: Option<IpAddr>,
+    admission: Option<Admission>,
+    told: Option<oneshot::Sender<Admission>>,
+    ends: Option<TransportEnds>,
+}
+
+impl Door {
+    /// A door with that policy for somebody from that address. Once it has let somebody in, it says whom and joins the
+    /// ends with the transport.
+    pub fn new(
+        policy: Policy,
+        peer: Option<IpAddr>,
+        ends: TransportEnds,
+    ) -> (Self, oneshot::Receiver<Admission>) {
+        let (told, admitted) = oneshot::channel();
+        (Self { policy, peer, admission: None, told: Some(told), ends: Some(ends) }, admitted)
+    }
+
+    fn judge(&mut self, user: &str, by: Result<By, Refusal>) -> Auth {
+        let admission = by.and_then(|by| Ok(Admission { user: users::by_name(user)?, by }));
+        match admission {
+            Ok(admission) => {
+                self.admission = Some(admission);
+                Auth::Accept
+            }
+            Err(why) => {
+                let from = self.peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+                log::line(format_args!("ssh: refused {user:?} from {from}: {why}"));
+                Auth::reject()
+            }
+        }
+    }
+
+    fn peer(&self) -> IpAddr {
+        self.peer.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+impl Handler for Door {
+    type Error = russh::Error;
+
+    async fn auth_none(&mut self, user: &str) -> Result<Auth, Self::Error> {
+        // Every client asks for this first, to learn what there is; it is no attempt.
+        if !self.policy.anybody {
+            return Ok(Auth::reject());
+        }
+        let by = By::Client { permissions: Permissions::all(), key: "kubectl exec".into() };
+        Ok(self.judge(user, Ok(by)))
+    }
+
+    async fn auth_publickey_offered(
+        &mut self,
+        _user: &str,
+        offer: PublicKeyOffer<'_>,
+    ) -> Result<Auth, Self::Error> {
+        let interesting = self.policy.is_interesting(offer.public_key);
+        Ok(if interesting { Auth::Accept } else { Auth::reject() })
+    }
+
+    async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
+        let by = self.policy.key(key.public_key, now(), self.peer());
+        Ok(self.judge(user, by))
+    }
+
+    async fn auth_openssh_certificate(
+        &mut self,
+        user: &str,
+        certificate: &Certificate,
+    ) -> Result<Auth, Self::Error> {
+        let by = self.policy.certificate(user, certificate, now(), self.peer());
+        Ok(self.judge(user, by))
+    }
+
+    async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
+        if let (Some(admission), Some(told), Some((received, to_send))) =
+            (self.admission.take(), self.told.take(), self.ends.take())
+        {
+            session.take_over(received, to_send);
+            // Who isn't listened to any more learns it by the ends.
+            let _ = told.send(admission);
+        }
+        Ok(())
+    }
+}

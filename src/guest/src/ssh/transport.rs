@@ -1,0 +1,135 @@
+//! From the entrance to a login.
+
+use std::borrow::Cow;
+use std::net::{SocketAddr, TcpStream as StdStream};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::SshId;
+use russh::server::{Config, RunningSession};
+use sparks_proto::SshServer;
+use sparks_ssh::context::Context;
+use sparks_ssh::keys::Permissions;
+use sparks_ssh::mux::{Connection, Limits};
+use sparks_ssh::{Packets, transport};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::auth::{Admission, By, Door, Policy};
+use super::descriptor::Descriptor;
+use super::login::{Addresses, Login};
+use super::{Entrance, SshError, config, connection, process};
+use crate::{log, reception};
+
+/// How we introduce ourselves. OpenSSH's client says `eow@openssh.com` and `no-more-sessions@openssh.com` only to a server
+/// that begins like this (compat.c: SSH_NEW_OPENSSH): without the former, `ssh HOST yes | head` would not end. With a
+/// version, because libssh takes none for a mistake.
+const ID: &str = "SSH-2.0-OpenSSH_9.9 Sparks";
+
+/// How long the last packets may take to leave once the connection has ended.
+const FAREWELL: Duration = Duration::from_secs(30);
+
+/// What the context of a gateway may take to arrive; it is on its way when the gateway has logged in.
+const CONTEXT: Duration = Duration::from_secs(30);
+
+/// Serves whoever comes in.
+///
+/// # Errors
+/// [`SshError`].
+pub async fn serve(entrance: Entrance) -> Result<(), SshError> {
+    match entrance {
+        Entrance::Connection(fd) => {
+            let server = config::read()?;
+            // SAFETY: PID 1 left this one open for us; whether it is a socket is checked by what follows.
+            let socket = StdStream::from(unsafe { OwnedFd::from_raw_fd(fd) });
+            socket.set_nonblocking(true)?;
+            let socket = TcpStream::from_std(socket)?;
+            let addresses = Addresses {
+                client: canonical(socket.peer_addr()?),
+                server: canonical(socket.local_addr()?),
+            };
+            transport::tune(&socket)?;
+            speak(socket, configuration(&server)?, Policy::of(&server), Some(addresses)).await
+        }
+        Entrance::Stdio => {
+            let server = reception::ask().await?;
+            let mut config = configuration(&server)?;
+            config.methods = (&[russh::MethodKind::None][..]).into();
+            speak(Descriptor::stdio()?, config, Policy::anybody(), None).await
+        }
+    }
+}
+
+fn configuration(server: &SshServer) -> Result<Config, SshError> {
+    let config = transport::server_config(vec![config::host_key(server)?], Vec::new());
+    Ok(Config { server_id: SshId::Standard(Cow::Borrowed(ID)), ..config })
+}
+
+/// An IPv4 address as such, and not as the IPv6 address that a socket of both families has for it.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    config: Config,
+    policy: Policy,
+    addresses: Option<Addresses>,
+) -> Result<(), SshError> {
+    let (ends, packets) = sparks_ssh::queues();
+    let (door, admitted) = Door::new(policy, addresses.map(|both| both.client.ip()), ends);
+    let mut session = pin!(russh::server::run_stream(Arc::new(config), stream, door).await?);
+    let admission = tokio::select! {
+        ended = session.as_mut() => return Ok(ended?),
+        admission = admitted => admission,
+    };
+    match admission {
+        Ok(admission) => admit(admission, packets, addresses, session.as_mut()).await,
+        // The transport has ended without a login.
+        Err(_) => Ok(session.await?),
+    }
+}
+
+async fn admit(
+    Admission { user, by }: Admission,
+    mut packets: Packets,
+    addresses: Option<Addresses>,
+    session: std::pin::Pin<&mut RunningSession<Door>>,
+) -> Result<(), SshError> {
+    process::logged_in();
+    let by_tcp = addresses.is_some();
+    let Some((permissions, key, addresses)) = identify(by, &mut packets, addresses).await? else {
+        return Ok(());
+    };
+    if let Some(both) = addresses.filter(|_| by_tcp) {
+        log::line(format_args!("ssh: {} from {} by {key:?}", user.name, both.client));
+    }
+    process::become_user(&user)?;
+    let (requests, opener, driver) = Connection::start(packets, Limits::default());
+    let login = Rc::new(Login { user, permissions, opener, addresses });
+    let result = connection::serve(requests, driver, login).await;
+    // The packets are out of our hands, and the transport sends what it has.
+    let _ = tokio::time::timeout(FAREWELL, session).await;
+    result
+}
+
+/// Who comes, from where, and what it may do; `None` when the gateway has gone.
+async fn identify(
+    by: By,
+    packets: &mut Packets,
+    addresses: Option<Addresses>,
+) -> Result<Option<(Permissions, String, Option<Addresses>)>, SshError> {
+    match by {
+        By::Client { permissions, key } => Ok(Some((permissions, key, addresses))),
+        By::Gateway => {
+            let Ok(Some(first)) = tokio::time::timeout(CONTEXT, packets.incoming.recv()).await else {
+                return Ok(None);
+            };
+            let Context { client, server, permissions, key } = Context::from_packet(first)?;
+            Ok(Some((permissions, key, Some(Addresses { client, server }))))
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Who gets in, by OpenSSH's client.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod sshd;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use sparks_proto::SshServer;
+use sshd::{Sshd, complaints, eventually, new_key, printed, user};
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// What every refusal says.
+const REFUSED: &str = ": Permission denied (publickey).";
+
+fn assert_refused(output: &Output) {
+    assert_eq!(output.status.code(), Some(255));
+    assert!(complaints(output).trim_end().ends_with(REFUSED), "{}", complaints(output));
+}
+
+fn sign(folder: &Path, key: &str, options: &[&str]) {
+    let status = Command::new("ssh-keygen")
+        .args(["-q", "-s", "ca", "-I", "alice", "-n", &user()])
+        .args(options)
+        .arg(format!("{key}.pub"))
+        .current_dir(folder)
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+/// A server that trusts a certificate authority, whose client has the keys of these names, each with a certificate.
+fn with_certificates(certificates: &[(&str, &[&str])], authority: impl FnOnce(&mut SshServer, String)) -> Sshd {
+    Sshd::with("", |server, folder| {
+        server.authorized_keys.clear();
+        authority(server, new_key(&folder.join("ca")));
+        for (key, options) in certificates {
+            new_key(&folder.join(key));
+            sign(folder, key, options);
+        }
+    })
+}
+
+fn installation_wide(server: &mut SshServer, authority: String) {
+    server.user_ca_keys.push(authority);
+}
+
+fn try_key(sshd: &Sshd, key: &str, command: &str) -> Output {
+    sshd.client_with(&sshd.path(key)).arg(command).output().unwrap()
+}
+
+#[test]
+fn a_wrong_key_and_an_unknown_user_are_refused_in_the_same_words() {
+    let sshd = Sshd::start();
+    new_key(&sshd.path("other"));
+    assert_refused(&try_key(&sshd, "other", "true"));
+    for name in ["no-such-user", "", "0", "../etc", "a b"] {
+        let mut client = Command::new("ssh");
+        // Before the other options: the first value counts.
+        client.arg(format!("-oUser={}", if name.is_empty() { "x\u{1}" } else { name }));
+        client.args(sshd.options(&sshd.path("key"))).args(["-p", &sshd.port.to_string(), "127.0.0.1", "true"]);
+        let output = client.output().unwrap();
+        assert!(complaints(&output).contains("Permission denied") || complaints(&output).contains("invalid"));
+        assert_eq!(output.status.code(), Some(255));
+    }
+    assert!(sshd.log().contains("there is no user `no-such-user`"), "{}", sshd.log());
+}
+
+#[test]
+fn the_right_one_of_many_keys_is_found() {
+    let sshd = Sshd::start();
+    let mut client = Command::new("ssh");
+    for n in 0..4 {
+        new_key(&sshd.path(&format!("wrong{n}")));
+        client.arg("-i").arg(sshd.path(&format!("wrong{n}")));
+    }
+    client.args(sshd.options(&sshd.path("key"))).args(["-p", &sshd.port.to_string(), "127.0.0.1", "echo in"]);
+    assert_eq!(printed(&client.output().unwrap()), "in\n");
+}
+
+#[test]
+fn options_of_a_key_are_kept() {
+    let sshd = Sshd::with("", |server, folder| {
+        let mut add = |name: &str, options: &str| {
+            let key = new_key(&folder.join(name));
+            server.authorized_keys.push(format!("{options} {key}"));
+        };
+        add("forced", "command=\"echo forced $SSH_ORIGINAL_COMMAND\"");
+        add("plain", "no-pty,environment=\"TASK=a b\"");
+        add("elsewhere", "from=\"192.0.2.0/24\"");
+        add("expired", "expiry-time=\"20200101\"");
+    });
+    assert_eq!(printed(&try_key(&sshd, "forced", "id -u")), "forced id -u\n");
+    assert_eq!(printed(&try_key(&sshd, "plain", "echo $TASK")), "a b\n");
+    let mut client = sshd.client_with(&sshd.path("plain"));
+    let output = client.args(["-tt", "tty"]).output().unwrap();
+    assert!(complaints(&output).contains("PTY allocation request failed"), "{}", complaints(&output));
+    assert_refused(&try_key(&sshd, "elsewhere", "true"));
+    assert_refused(&try_key(&sshd, "expired", "true"));
+}
+
+#[test]
+fn certificates_are_held_to_their_time_their_principals_and_their_options() {
+    let certificates: [(&str, &[&str]); 5] = [
+        ("good", &["-V", "-1h:+1h"]),
+        ("expired", &["-V", "-2h:-1h"]),
+        ("elsewhere", &["-O", "source-address=192.0.2.0/24"]),
+        ("here", &["-O", "source-address=127.0.0.0/8"]),
+        ("forced", &["-O", "force-command=echo forced"]),
+    ];
+    for authority in [
+        installation_wide as fn(&mut SshServer, String),
+        |server, key| server.authorized_keys.push(format!("cert-authority {key}")),
+    ] {
+        let sshd = with_certificates(&certificates, authority);
+        assert_eq!(printed(&try_key(&sshd, "good", "echo in")), "in\n");
+        assert_eq!(printed(&try_key(&sshd, "here", "echo in")), "in\n");
+        assert_eq!(printed(&try_key(&sshd, "forced", "echo in")), "forced\n");
+        assert_refused(&try_key(&sshd, "expired", "true"));
+        assert_refused(&try_key(&sshd, "elsewhere", "true"));
+        // The certificate's key alone is nobody's.
+        std::fs::remove_file(sshd.path("good-cert.pub")).unwrap();
+        assert_refused(&try_key(&sshd, "good", "true"));
+    }
+}
+
+#[test]
+fn a_certificate_for_somebody_else_is_refused() {
+    let sshd = with_certificates(&[("key2", &["-n", "somebody-else"])], installation_wide);
+    assert_refused(&try_key(&sshd, "key2", "true"));
+}
+
+#[test]
+fn a_certificate_of_another_authority_is_refused() {
+    let sshd = with_certificates(&[("key2", &[])], |server, _| {
+        let folder = tempfile::tempdir().unwrap();
+        server.user_ca_keys.push(new_key(&folder.path().join("another")));
+    });
+    assert_refused(&try_key(&sshd, "key2", "true"));
+}
+
+#[test]
+fn a_line_that_is_no_key_lets_nobody_in_and_keeps_nobody_out() {
+    let sshd = Sshd::with("", |server, _| {
+        server.authorized_keys.insert(0, "ssh-ed25519 AAAA broken".into());
+        server.authorized_keys.insert(0, "\u{0} \n\n#".into());
+    });
+    assert_eq!(sshd.says("echo in"), "in\n");
+    assert!(sshd.log().contains("is left out"), "{}", sshd.log());
+}
+
+#[test]
+fn a_user_of_the_sparks_database_is_taken_on_with_its_groups_home_and_shell() {
+    if !is_root() {
+        return;
+    }
+    let script = "
+        d=$(mktemp -d)
+        echo 'garbage\nroot:x:0:0::/root:/bin/sh\ntester:x:4711:4712::/usr:/bin/sh\nclosed:x:4713:4713::/:/usr/sbin/nologin\nbare:x:4714:4714::/no/such/home:' >$d/passwd
+        echo 'one:x:5001:tester\ntwo:x:5002:other,tester' >$d/group
+        mount --bind $d/passwd /etc/passwd && mount --bind $d/group /etc/group";
+    let sshd = Sshd::with(script, |_, _| {});
+    let run = |user: &str, command: &str| {
+        let mut client = Command::new("ssh");
+        client.arg(format!("-oUser={user}")).args(sshd.options(&sshd.path("key")));
+        client.args(["-p", &sshd.port.to_string(), "127.0.0.1", command]).output().unwrap()
+    };
+    let id = "echo $(id -u) $(id -g) $(id -G) $HOME $(pwd) $SHELL $0";
+    assert_eq!(printed(&run("tester", id)), "4711 4712 4712 5001 5002 /usr /usr /bin/sh sh\n");
+    // Nothing of the server's rights is left.
+    let rights = run("tester", "grep -E '^(Cap(Prm|Eff)|Uid)' /proc/self/status | tr -s '\\t' ' '");
+    assert_eq!(printed(&rights), "Uid: 4711 4711 4711 4711\nCapPrm: 0000000000000000\nCapEff: 0000000000000000\n");
+    let bare = run("bare", "echo $SHELL; pwd");
+    assert_eq!(printed(&bare), "/bin/sh\n/\n");
+    assert!(complaints(&bare).contains("Could not chdir to home directory /no/such/home"));
+    let closed = run("closed", "echo in");
+    assert_eq!(closed.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&closed.stdout).contains("not available"));
+}
+
+#[test]
+fn a_user_database_that_is_no_file_lets_nobody_in_and_hangs_nobody() {
+    if !is_root() {
+        return;
+    }
+    let script = "d=$(mktemp -d); mkfifo $d/passwd; mount --bind $d/passwd /etc/passwd";
+    let sshd = Sshd::with(script, |_, _| {});
+    assert_refused(&sshd.run("true"));
+}
+
+#[test]
+fn the_memory_of_a_server_is_closed_to_its_user() {
+    if !is_root() {
+        return;
+    }
+    let script = "
+        d=$(mktemp -d); echo 'tester:x:4711:4712::/:/bin/sh' >$d/passwd; mount --bind $d/passwd /etc/passwd";
+    let sshd = Sshd::with(script, |_, _| {});
+    let mut client = Command::new("ssh");
+    client.arg("-oUser=tester").args(sshd.options(&sshd.path("key"))).args(["-p", &sshd.port.to_string()]);
+    let output = client.args(["127.0.0.1", "cat /proc/$PPID/environ"]).output().unwrap();
+    assert!(complaints(&output).contains("Permission denied"), "{}", complaints(&output));
+}
+
+#[test]
+fn garbage_and_half_a_greeting_end_that_connection_alone() {
+    let sshd = Sshd::start();
+    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 70_000], b"SSH-2.0-x\r\n\xff\xff\xff\xff\xff\xff"] {
+        let mut stream = TcpStream::connect(("127.0.0.1", sshd.port)).unwrap();
+        // It may hang up before it has read all of it.
+        let _ = stream.write_all(garbage);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    sshd.all_gone();
+    assert_eq!(sshd.says("echo in"), "in\n");
+}
+
+#[test]
+fn whoever_does_not_log_in_has_a_limited_time_by_the_kernel() {
+    let sshd = Sshd::start();
+    let _waits = TcpStream::connect(("127.0.0.1", sshd.port)).unwrap();
+    let pid = eventually("it is served", || sshd.connections().first().copied());
+    // Its clock is set as soon as it speaks.
+    let mut greeting = [0; 8];
+    (&_waits).read_exact(&mut greeting).unwrap();
+    assert_eq!(&greeting, b"SSH-2.0-");
+    // The alarm is what ends it: SIGALRM is neither blocked nor ignored nor caught.
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    for mask in ["SigBlk:", "SigIgn:", "SigCgt:"] {
+        let value = status.lines().find_map(|line| line.strip_prefix(mask)).unwrap();
+        assert_eq!(u64::from_str_radix(value.trim(), 16).unwrap() & (1 << 13), 0, "{mask}");
+    }
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid.cast_signed()).unwrap(), rustix::process::Signal::ALARM)
+        .unwrap();
+    sshd.all_gone();
+}
