@@ -9,7 +9,7 @@ use clap_complete::engine::ArgValueCandidates;
 use crate::complete::{contexts, namespaces};
 use crate::parse;
 use crate::verbs::{
-    checkpoint, completion, cp, exec, fork, logs, ls, new, pool, restore, rm, show, start, stop, top,
+    checkpoint, completion, cp, exec, fork, logs, ls, new, pool, restore, rm, sessions, show, ssh, start, stop, top,
     undelete, verify, version,
 };
 
@@ -22,7 +22,7 @@ Exit codes:
   4    it took longer than --timeout
   5    the name is taken, or somebody else changed the object at the same time
   130  interrupted by Ctrl-C
-  exec ends with the exit code of the command that it ran.
+  exec and ssh end with the exit code of the command that they ran.
 
 Environment:
   KUBECONFIG  the cluster to use      NO_COLOR  no colours
@@ -31,6 +31,7 @@ Examples:
   spark new api --image debian:trixie --volume data:/data:10Gi -- python3 -m http.server 8080
   spark fork api api-try-1            spark fork api --count 20
   spark exec api                      spark cp ./notes.txt api:/root/
+  spark ssh api                       spark forward api 8080
   spark checkpoint api before-upgrade spark restore api before-upgrade
   spark rm api                        spark undelete api";
 
@@ -124,6 +125,24 @@ pub enum Verb {
     Logs(logs::Args),
     /// Copy files into a Spark or out of it
     Cp(cp::Args),
+    /// Log in to a Spark with OpenSSH
+    Ssh(Box<ssh::shell::Args>),
+    /// Let ssh, scp, rsync and editors reach Sparks by name
+    SshConfig(ssh::config::Args),
+    /// Copy files with OpenSSH's scp
+    Scp(ssh::scp::Args),
+    /// Reach ports of a Spark at ports here
+    Forward(ssh::forward::Args),
+    /// Let a Spark reach ports here
+    Tunnel(ssh::tunnel::Args),
+    /// What OpenSSH runs to reach a Spark
+    #[command(hide = true)]
+    SshProxy(ssh::proxy::Args),
+    /// What OpenSSH runs to learn a Spark's host key
+    #[command(hide = true)]
+    SshKnownHosts(ssh::known_hosts::Args),
+    /// Look back at recorded sessions
+    Sessions(sessions::Args),
     /// Stop Sparks; they keep their disks
     Stop(stop::Args),
     /// Start stopped Sparks

@@ -15,6 +15,8 @@ use crate::progress::Progress;
 pub struct Context {
     /// The namespace's Sparks.
     pub sparks: Sparks,
+    /// The cluster, for programs that are to find it again.
+    pub options: ConnectOptions,
     /// Whether to print names only.
     pub quiet: bool,
 }
@@ -33,7 +35,14 @@ impl Global {
 impl Context {
     /// Opens the cluster that the options name.
     pub async fn connect(global: &Global) -> Result<Self, CliError> {
-        Ok(Self { sparks: Sparks::connect(&global.connect_options()).await?, quiet: global.quiet })
+        let options = global.connect_options();
+        Ok(Self { sparks: Sparks::connect(&options).await?, options, quiet: global.quiet })
+    }
+
+    /// The same in another namespace, if one is named.
+    pub fn in_namespace(&self, namespace: Option<String>) -> Self {
+        let sparks = namespace.map_or_else(|| self.sparks.clone(), |name| self.sparks.in_namespace(name));
+        Self { sparks, ..self.clone() }
     }
 
     /// A line for what is being waited for.

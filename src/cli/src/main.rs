@@ -6,6 +6,7 @@ mod complete;
 mod context;
 mod errors;
 mod human;
+mod openssh;
 mod output;
 mod parse;
 mod progress;

@@ -56,6 +56,24 @@ pub fn source(text: &str) -> Result<Source, String> {
     Ok(if is_checkpoint { Source::checkpoint(name) } else { Source::spark(name) })
 }
 
+/// Lines of authorized_keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SshKeys(pub Vec<String>);
+
+/// A file of public keys, or a public key.
+pub fn ssh_key(text: &str) -> Result<SshKeys, String> {
+    if text.contains(' ') {
+        return Ok(SshKeys(vec![text.trim().to_owned()]));
+    }
+    let content = std::fs::read_to_string(text).map_err(|error| format!("{text}: {error}"))?;
+    if content.contains("PRIVATE KEY") {
+        return Err(format!("{text} is a private key, which nobody else should see: give {text}.pub"));
+    }
+    let lines = content.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let lines: Vec<String> = lines.map(str::to_owned).collect();
+    if lines.is_empty() { Err(format!("{text} has no public key")) } else { Ok(SshKeys(lines)) }
+}
+
 /// `NAME:/PATH[:SIZE]`.
 pub fn volume(text: &str) -> Result<VolumeMount, String> {
     let wrong = || "write NAME:/PATH[:SIZE], such as data:/data:10Gi".to_owned();

@@ -98,6 +98,12 @@ pub enum Error {
     /// The Spark is stopped.
     #[error("spark \"{0}\" is stopped; start it with `spark start {0}`")]
     Stopped(String),
+    /// No gateway runs.
+    #[error("no gateway runs in namespace \"{0}\": is gateway.enabled set in the chart, and the namespace right (--system-namespace)?")]
+    NoGateway(String),
+    /// A Spark that sleeps has no pod.
+    #[error("spark \"{0}\" sleeps; wake it with `spark start {0}`")]
+    Sleeping(String),
     /// The Spark is not running yet, or no longer.
     #[error("spark \"{name}\" is not running: {why}")]
     NotRunning {
@@ -123,6 +129,16 @@ pub enum Error {
         name: String,
         /// Why.
         source: serde_json::Error,
+    },
+    /// The Secret with a namespace's access key holds none.
+    #[error(
+        "the Secret \"sparks-access\" of namespace \"{namespace}\" can't be used: {why}; delete it, and a new one is made"
+    )]
+    AccessKey {
+        /// Where.
+        namespace: String,
+        /// Why.
+        why: crate::access::KeyError,
     },
     /// A command could not be started in the Spark.
     #[error("the command could not be run: {0}")]

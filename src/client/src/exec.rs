@@ -191,8 +191,22 @@ impl Sparks {
         self.start_process(spark, argv.into(), true, false).await
     }
 
+    /// Speaks SSH with the guest's own server: whoever may run commands in a Spark needs no key there.
+    ///
+    /// # Errors
+    /// As [`Sparks::exec`].
+    pub async fn ssh(&self, spark: &str) -> Result<Process> {
+        let argv = [GUEST, "ssh", "--stdio"].map(String::from);
+        self.start_process(spark, argv.into(), true, false).await
+    }
+
     async fn start_process(&self, spark: &str, argv: Vec<String>, stdin: bool, tty: bool) -> Result<Process> {
-        let pod = running_pod(&self.get(spark).await?)?;
+        let found = self.get(spark).await?;
+        let pod = running_pod(&found)?;
+        if is_drowsy(&found) {
+            // Whoever comes in just before it falls asleep shall not be cut off.
+            self.wake(spark).await?;
+        }
         let params = AttachParams {
             container: Some(CONTAINER.into()),
             stdin,
@@ -230,6 +244,12 @@ impl Sparks {
     }
 }
 
+/// Idle, and so maybe about to fall asleep.
+fn is_drowsy(spark: &Spark) -> bool {
+    spark.spec.lifecycle.idle_timeout.is_some()
+        && spark.status.as_ref().is_some_and(|status| status.idle_since.is_some())
+}
+
 /// The pod of a Spark, running or not.
 fn pod_of(spark: &Spark) -> Result<String> {
     let name = || spark.metadata.name.clone().unwrap_or_default();
@@ -237,6 +257,7 @@ fn pod_of(spark: &Spark) -> Result<String> {
     match status.and_then(|status| status.pod_name.clone()) {
         Some(pod) => Ok(pod),
         None if status.is_some_and(|s| s.phase == SparkPhase::Stopped) => Err(Error::Stopped(name())),
+        None if status.is_some_and(|s| s.phase == SparkPhase::Sleeping) => Err(Error::Sleeping(name())),
         None => {
             let ready = status.and_then(|status| conditions::find(&status.conditions, READY));
             let why = ready.map_or("the controller has not seen it yet", |ready| &ready.message);

@@ -171,12 +171,22 @@ impl Sparks {
         self.patch(spark, json!({"spec": {"restore": {"checkpoint": checkpoint, "id": id}}})).await
     }
 
-    /// Lets a Spark run.
+    /// Lets a Spark run; wakes it if it sleeps.
     ///
     /// # Errors
     /// [`Error::NotFound`] and whatever the API server refuses.
     pub async fn start(&self, spark: &str) -> Result<Spark> {
-        self.patch(spark, json!({"spec": {"lifecycle": {"running": true}}})).await
+        let metadata = woken(&self.get(spark).await?);
+        self.patch(spark, json!({"metadata": metadata, "spec": {"lifecycle": {"running": true}}})).await
+    }
+
+    /// Wakes a Spark that sleeps; does nothing to one that is stopped.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] and whatever the API server refuses.
+    pub async fn wake(&self, spark: &str) -> Result<Spark> {
+        let metadata = woken(&self.get(spark).await?);
+        self.patch(spark, json!({"metadata": metadata})).await
     }
 
     /// Stops a Spark; it keeps its disks.
@@ -221,6 +231,13 @@ impl Sparks {
             .await
             .map_err(|error| -> Error { self.subject::<K>(&name).error(error) })
     }
+}
+
+/// The annotation that wakes a Spark, also where the clock here is behind the controller's.
+fn woken(spark: &Spark) -> serde_json::Value {
+    let slept = spark.status.as_ref().and_then(|status| status.sleeping_since.as_ref()).map(|since| since.0);
+    let at = slept.into_iter().fold(jiff::Timestamp::now(), Ord::max);
+    json!({"annotations": {sparks_api::labels::WAKE: at.to_string()}})
 }
 
 #[cfg(test)]

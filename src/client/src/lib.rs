@@ -16,12 +16,14 @@
 //! # }
 //! ```
 
+pub mod access;
 mod connect;
 mod error;
 mod exec;
 mod fork;
 mod message;
 mod objects;
+pub mod recordings;
 mod socket;
 mod trash;
 mod wait;

@@ -94,15 +94,15 @@ pub async fn run(context: &Context, args: Args) -> Outcome {
     Ok(u8::try_from(code).unwrap_or(crate::errors::FAILED))
 }
 
-/// Starts the command; a Spark that is on its way up is waited for.
+/// Starts the command; a Spark that sleeps is woken, one that is on its way up is waited for.
 async fn start(context: &Context, args: &Args, exec: &Exec) -> Result<Process, CliError> {
     match context.sparks.exec(&args.name, exec).await {
-        Err(Error::NotRunning { .. }) if !args.wait.no_wait => {
-            context.wait(&args.name, Condition::Attached, &args.wait).await?;
-            Ok(context.sparks.exec(&args.name, exec).await?)
-        }
-        result => Ok(result?),
+        Err(Error::Sleeping(_)) => drop(context.sparks.wake(&args.name).await?),
+        Err(Error::NotRunning { .. }) if !args.wait.no_wait => {}
+        result => return Ok(result?),
     }
+    context.wait(&args.name, Condition::Attached, &args.wait).await?;
+    Ok(context.sparks.exec(&args.name, exec).await?)
 }
 
 async fn with_pipes(process: Process) -> Result<i32, CliError> {

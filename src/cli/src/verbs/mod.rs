@@ -11,7 +11,9 @@ pub mod new;
 pub mod pool;
 pub mod restore;
 pub mod rm;
+pub mod sessions;
 pub mod show;
+pub mod ssh;
 pub mod start;
 pub mod stop;
 pub mod top;
@@ -42,6 +44,14 @@ pub async fn run(cli: Cli) -> Outcome {
         Verb::Exec(args) => exec::run(context, args).await,
         Verb::Logs(args) => logs::run(context, args).await,
         Verb::Cp(args) => cp::run(context, args).await,
+        Verb::Sessions(args) => sessions::run(context, args).await,
+        Verb::Ssh(args) => ssh::shell::run(context, *args).await,
+        Verb::SshProxy(args) => ssh::proxy::run(context, args).await,
+        Verb::SshKnownHosts(args) => ssh::known_hosts::run(context, args).await,
+        Verb::SshConfig(args) => ssh::config::run(context, args).await,
+        Verb::Scp(args) => ssh::scp::run(context, args).await,
+        Verb::Forward(args) => ssh::forward::run(context, args).await,
+        Verb::Tunnel(args) => ssh::tunnel::run(context, args).await,
         Verb::Stop(args) => stop::run(context, args).await,
         Verb::Start(args) => start::run(context, args).await,
         Verb::Rm(args) => rm::run(context, args).await,

@@ -5,12 +5,13 @@ use std::time::Instant;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 use spark_client::Condition;
-use sparks_api::{Disk, EnvSource, EnvVar, Lifecycle, Resources, Service, SparkSpec, VolumeMount};
+use sparks_api::{Disk, EnvSource, EnvVar, Lifecycle, Resources, Service, SparkSpec, Ssh, VolumeMount};
 
 use crate::cli::{OutputArgs, WaitArgs};
 use crate::context::Context;
 use crate::errors::Outcome;
-use crate::{human, output, parse};
+use crate::parse::{self, SshKeys};
+use crate::{human, output};
 
 /// Create a Spark from an OCI image.
 ///
@@ -39,6 +40,12 @@ pub struct Args {
     /// Time after which it is deleted, such as 72h
     #[arg(long, value_name = "DURATION", value_parser = parse::duration_text)]
     pub ttl: Option<String>,
+    /// Idle time after which it sleeps until the next SSH or HTTP, such as 15m
+    #[arg(long, value_name = "DURATION", value_parser = parse::duration_text)]
+    pub idle_timeout: Option<String>,
+    /// Public key that may enter by SSH: a file such as ~/.ssh/id_ed25519.pub, or the key itself; can be repeated
+    #[arg(long = "ssh-key", value_name = "FILE|KEY", value_parser = parse::ssh_key)]
+    pub ssh_keys: Vec<SshKeys>,
     /// Environment variable of the service; can be repeated
     #[arg(short, long = "env", value_name = "NAME=VALUE", value_parser = parse::env, requires = "command")]
     pub env: Vec<EnvVar>,
@@ -51,6 +58,9 @@ pub struct Args {
     /// HTTP path that answers when the service is ready
     #[arg(long, value_name = "PATH", requires = "command")]
     pub readiness_path: Option<String>,
+    /// Let everybody reach the service through the gateway
+    #[arg(long, requires = "command")]
+    pub public: bool,
     /// User of the service
     #[arg(short, long, value_name = "USER", requires = "command")]
     pub user: Option<String>,
@@ -82,16 +92,19 @@ impl Args {
             env_from: some(self.env_from, Vec::is_empty),
             port: self.port.into(),
             readiness_path: self.readiness_path,
+            public: self.public,
             // The default of the API.
             termination_grace_period_seconds: 10,
         };
+        let keys: Vec<String> = self.ssh_keys.into_iter().flat_map(|keys| keys.0).collect();
         SparkSpec {
             image: Some(self.image),
             disk: self.disk.map(|size| Disk { size }),
             resources: limits.map(|limits| Resources { requests: None, limits: Some(limits) }),
             volumes: some(self.volumes, Vec::is_empty),
             service: (!service.command.is_empty()).then_some(service),
-            lifecycle: Lifecycle { running: true, ttl: self.ttl },
+            ssh: (!keys.is_empty()).then(|| Ssh { authorized_keys: Some(keys), ..Default::default() }),
+            lifecycle: Lifecycle { running: true, ttl: self.ttl, idle_timeout: self.idle_timeout },
             ..Default::default()
         }
     }

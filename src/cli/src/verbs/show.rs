@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::api::ListParams;
 use sparks_api::conditions::{self, READY, RESIZED};
-use sparks_api::{Inherited, ROOT_DISK, Resources, Service, Spark, SparkStatus, SparkTimings};
+use sparks_api::{Inherited, ROOT_DISK, RecordingsStatus, Resources, Service, Spark, SparkStatus, SparkTimings};
 
 use super::ls::origin;
 use crate::cli::{Format, OutputArgs};
@@ -112,6 +112,10 @@ fn summary(spark: &Spark, status: &SparkStatus, now: Timestamp) -> Vec<String> {
         ("Resources", effective.resources.as_ref().map(resources)),
         ("Created", spark.metadata.creation_timestamp.as_ref().map(ago)),
         ("Expires", status.expires_at.as_ref().map(ahead)),
+        ("Host key", status.ssh.as_ref().and_then(|ssh| ssh.host_key.clone())),
+        ("SSH keys", status.ssh.as_ref().map(|ssh| ssh.authorized_keys.len().to_string())),
+        ("Recorded", status.recordings.as_ref().map(recorded)),
+        ("Sleeps since", status.sleeping_since.as_ref().map(ago)),
         ("Idle since", status.idle_since.as_ref().map(ago)),
         ("Restored to", status.restored.as_ref().map(|restored| restored.checkpoint.clone())),
     ];
@@ -127,7 +131,12 @@ fn effective(spark: &Spark, status: &SparkStatus) -> Inherited {
         resources: spark.spec.resources.clone().or(base.resources),
         volumes: spark.spec.volumes.clone().or(base.volumes),
         service: spark.spec.service.clone().or(base.service),
+        ssh: spark.spec.ssh.clone().or(base.ssh),
     }
+}
+
+fn recorded(recordings: &RecordingsStatus) -> String {
+    format!("{} sessions, the last {}", recordings.count, recordings.last)
 }
 
 fn service(service: &Service) -> String {

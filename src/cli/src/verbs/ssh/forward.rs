@@ -1,0 +1,87 @@
+//! `spark forward`.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+
+use clap_complete::engine::ArgValueCandidates;
+
+use super::refuse_unrecorded;
+use crate::complete::sparks;
+use crate::context::Context;
+use crate::errors::{CliError, Outcome};
+use crate::openssh::{Myself, become_program, options};
+use crate::parse;
+
+/// Reach ports of a Spark at ports here, also those that only listen on its loopback.
+///
+/// It goes on until Ctrl-C. As many connections at once as you like; a slow one holds up no other.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Name of the Spark
+    #[arg(value_parser = parse::name, add = ArgValueCandidates::new(sparks))]
+    pub name: String,
+    /// [LOCAL:]PORT; an empty LOCAL (:PORT) takes any free port
+    #[arg(required = true, value_name = "PORTS", value_parser = ports)]
+    pub ports: Vec<Ports>,
+    /// Address here on which to listen
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    pub address: IpAddr,
+}
+
+/// A port here and one there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// Where whoever connects is; any when 0.
+    pub near: u16,
+    /// Where the connection goes.
+    pub far: u16,
+}
+
+/// `PORT`, `NEAR:PORT` or `:PORT`.
+pub fn ports(text: &str) -> Result<Ports, String> {
+    let port = |text: &str| match text.parse::<u16>() {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err("write PORT or LOCAL:PORT, such as 8080 or 9000:8080".to_owned()),
+    };
+    match text.split_once(':') {
+        Some(("", far)) => Ok(Ports { near: 0, far: port(far)? }),
+        Some((near, far)) => Ok(Ports { near: port(near)?, far: port(far)? }),
+        None => port(text).map(|port| Ports { near: port, far: port }),
+    }
+}
+
+/// Becomes ssh.
+pub async fn run(context: &Context, args: Args) -> Outcome {
+    refuse_unrecorded(&context.sparks.get(&args.name).await?, &context.sparks)?;
+    let mut all: Vec<OsString> = ["-N", "-T", "-o", "ExitOnForwardFailure=yes"].map(Into::into).into();
+    for Ports { near, far } in args.ports {
+        let near = if near == 0 { free_port(args.address)? } else { near };
+        let bind = if args.address.is_ipv6() { format!("[{}]", args.address) } else { args.address.to_string() };
+        all.extend(["-L".into(), format!("{bind}:{near}:localhost:{far}").into()]);
+        context.say(&format!("Forwarding from {bind}:{near} -> {far} in {}", args.name))?;
+    }
+    all.extend(options(&Myself::new(&context.options)?));
+    all.extend(["-l".into(), "root".into(), args.name.into()]);
+    Err(become_program("ssh", &all))
+}
+
+/// A port that nothing listens on.
+fn free_port(address: IpAddr) -> Result<u16, CliError> {
+    let address = if address.is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { address };
+    Ok(TcpListener::bind((address, 0))?.local_addr()?.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_written_as_with_kubectl() {
+        assert_eq!(ports("80"), Ok(Ports { near: 80, far: 80 }));
+        assert_eq!(ports("8080:80"), Ok(Ports { near: 8080, far: 80 }));
+        assert_eq!(ports(":80"), Ok(Ports { near: 0, far: 80 }));
+        for text in ["", "0", "a", "1:2:3", "80:", "70000", "-1"] {
+            assert!(ports(text).is_err(), "{text}");
+        }
+    }
+}

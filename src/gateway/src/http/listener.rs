@@ -1,0 +1,178 @@
+//! Accepting connections, and how long each may live.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use http::Request;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    time::{Instant, MissedTickBehavior, interval_at, sleep},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    Flags,
+    dial::{BUFFER, prepared},
+    headers::Peer,
+    phase::{Phase, Watched},
+    proxy::{Client, Gateway},
+    slots::{Slot, Slots},
+};
+
+/// Pause after the system refused to accept, as it does when there are no file descriptors left.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How often unused connections to Sparks are looked for.
+const SWEEP: Duration = Duration::from_secs(10);
+/// Requests that a client may have on one connection of HTTP/2.
+const STREAMS: u32 = 128;
+/// Bytes of a client's that nobody reads yet, on one stream and on one connection.
+const STREAM_WINDOW: u32 = 128 << 10;
+const CONNECTION_WINDOW: u32 = 2 << 20;
+/// How often a client of HTTP/2 is asked whether it is there, and how long it may take to say so.
+const PING: Duration = Duration::from_secs(30);
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\n\
+    connection: close\r\nretry-after: 1\r\ncontent-length: 40\r\n\r\ntoo many connections from this address.\n";
+
+/// What all connections share.
+struct Server {
+    gateway: Arc<Gateway>,
+    builder: auto::Builder<TokioExecutor>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    head: Duration,
+    idle: Duration,
+}
+
+/// Serves until `stop`, and then until every request and every tunnel has ended.
+pub async fn serve(listener: TcpListener, gateway: Arc<Gateway>, flags: &Flags, stop: CancellationToken) {
+    // Behind a proxy all come from it.
+    let per_source = if flags.http_trust_forwarded { usize::MAX } else { flags.http_max_connections_per_source };
+    let slots = Slots::new(flags.http_max_connections, per_source, gateway.metrics.connections.clone());
+    let server = Arc::new(Server {
+        gateway,
+        builder: builder(),
+        tasks: TaskTracker::new(),
+        stop: stop.clone(),
+        head: flags.http_header_timeout,
+        idle: flags.http_idle_timeout,
+    });
+    let sweeps = server.clone().sweeps();
+    let accepts = server.clone().accepts(&listener, &slots);
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = sweeps => {}
+        () = accepts => {}
+    }
+    // New connections go to other replicas, also while the old ones end.
+    drop(listener);
+    server.tasks.close();
+    server.tasks.wait().await;
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    // Phase does that.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(BUFFER);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(BUFFER)
+        .max_header_list_size(BUFFER as u32)
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING);
+    builder
+}
+
+impl Server {
+    async fn sweeps(self: Arc<Self>) {
+        loop {
+            sleep(SWEEP).await;
+            self.gateway.upstreams.sweep();
+        }
+    }
+
+    async fn accepts(self: Arc<Self>, listener: &TcpListener, slots: &Slots) {
+        while let Some(room) = slots.room().await {
+            match listener.accept().await {
+                Ok((stream, address)) => match slots.take(room, address.ip()) {
+                    Some(slot) => self.clone().accepted(stream, address, slot),
+                    None => self.refuse(&stream, address),
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn refuse(&self, stream: &TcpStream, address: SocketAddr) {
+        self.gateway.metrics.refused();
+        tracing::info!(peer = %address, "a connection was closed: too many from this source");
+        // It may not be read; the connection ends in any case.
+        let _ = stream.try_write(TOO_MANY);
+    }
+
+    fn accepted(self: Arc<Self>, stream: TcpStream, address: SocketAddr, slot: Slot) {
+        match prepared(stream) {
+            Ok(stream) => {
+                self.tasks.spawn(self.clone().connection(stream, address, slot));
+            }
+            Err(error) => tracing::debug!(%error, "a connection was gone as soon as it had come"),
+        }
+    }
+
+    /// One connection, until it ends, changes its protocol, or does nothing for too long.
+    async fn connection<S>(self: Arc<Self>, stream: S, address: SocketAddr, slot: Slot)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let phase = Phase::new();
+        let client =
+            Arc::new(Client { peer: Peer::new(address), slot: Arc::new(slot), tunnels: self.tasks.clone() });
+        let service = service_fn(|request: Request<Incoming>| {
+            let (server, client, open) = (self.clone(), client.clone(), phase.begin());
+            async move {
+                let mut response = server.gateway.handle(&client, request).await;
+                response.body_mut().hold(open);
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let stream = TokioIo::new(Watched::new(stream, phase.clone()));
+        let mut connection = std::pin::pin!(self.builder.serve_connection_with_upgrades(stream, service));
+        let mut checks = interval_at(Instant::now() + self.head, self.head);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_ending = false;
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(peer = %address, error, "a connection ended early");
+                    }
+                    return;
+                }
+                () = self.stop.cancelled(), if !is_ending => {
+                    is_ending = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                _ = checks.tick() => {
+                    if phase.has_expired(self.head, self.idle) {
+                        if is_ending || phase.is_reading() {
+                            return tracing::debug!(peer = %address, "a connection did nothing for too long");
+                        }
+                        is_ending = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! How many connections there may be, in all and from one source.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Bits of an IPv6 address that say whose it is; the rest its owner chooses.
+const IPV6_PREFIX: u32 = 64;
+
+/// The connections of one server.
+#[derive(Clone)]
+pub struct Slots {
+    all: Arc<Semaphore>,
+    by_source: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    per_source: usize,
+    now: Gauge,
+}
+
+/// One connection. It counts for as long as this lives.
+pub struct Slot {
+    source: IpAddr,
+    by_source: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    now: Gauge,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Slots {
+    /// So many in all, and so many from one source. `now` shows how many there are.
+    pub fn new(all: usize, per_source: usize, now: Gauge) -> Self {
+        let all = Arc::new(Semaphore::new(all.min(Semaphore::MAX_PERMITS)));
+        Self { all, by_source: Arc::default(), per_source, now }
+    }
+
+    /// Waits until there may be one more.
+    pub async fn room(&self) -> Option<OwnedSemaphorePermit> {
+        self.all.clone().acquire_owned().await.ok()
+    }
+
+    /// Counts a connection; nothing when its source has too many.
+    pub fn take(&self, permit: OwnedSemaphorePermit, from: IpAddr) -> Option<Slot> {
+        let source = source(from);
+        let mut by_source = lock(&self.by_source);
+        let count = by_source.entry(source).or_default();
+        if *count >= self.per_source {
+            return None;
+        }
+        *count += 1;
+        drop(by_source);
+        self.now.inc();
+        Some(Slot { source, by_source: self.by_source.clone(), now: self.now.clone(), _permit: permit })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.now.dec();
+        let mut by_source = lock(&self.by_source);
+        if let Some(count) = by_source.get_mut(&self.source) {
+            *count -= 1;
+            if *count == 0 {
+                by_source.remove(&self.source);
+            }
+        }
+    }
+}
+
+fn lock(counts: &Mutex<HashMap<IpAddr, usize>>) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+    counts.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn source(from: IpAddr) -> IpAddr {
+    match from.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> IPV6_PREFIX << IPV6_PREFIX).into()),
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    async fn take(slots: &Slots, from: &str) -> Option<Slot> {
+        slots.take(slots.room().await.unwrap(), from.parse().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_source_has_its_share_and_no_more() {
+        let slots = Slots::new(10, 2, Gauge::default());
+        let first = take(&slots, "10.0.0.1").await.unwrap();
+        let _second = take(&slots, "::ffff:10.0.0.1").await.unwrap();
+        assert!(take(&slots, "10.0.0.1").await.is_none());
+        assert!(take(&slots, "10.0.0.2").await.is_some());
+        drop(first);
+        assert!(take(&slots, "10.0.0.1").await.is_some());
+    }
+
+    #[tokio::test]
+    async fn the_addresses_of_one_ipv6_network_are_one_source() {
+        let slots = Slots::new(10, 1, Gauge::default());
+        let _first = take(&slots, "2001:db8::1").await.unwrap();
+        assert!(take(&slots, "2001:db8::ffff:2").await.is_none());
+        assert!(take(&slots, "2001:db8:0:1::1").await.is_some());
+    }
+
+    #[tokio::test]
+    async fn sources_that_have_gone_are_forgotten_and_their_room_is_free() {
+        let slots = Slots::new(1, 1, Gauge::default());
+        for last in 1..=9 {
+            take(&slots, &format!("10.0.0.{last}")).await.unwrap();
+        }
+        assert!(lock(&slots.by_source).is_empty());
+        assert_eq!((slots.all.available_permits(), slots.now.get()), (1, 0));
+    }
+}

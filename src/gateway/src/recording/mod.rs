@@ -1,0 +1,93 @@
+//! Recording of sessions: what terminals showed and which commands ran, as asciicast, in a chain of hashes whose head is
+//! in the Spark's status.
+//!
+//! Only what the guest sends is recorded, so nothing that was typed without an echo is ever in a recording.
+
+pub mod api;
+pub mod cast;
+mod chain;
+mod store;
+mod tap;
+mod text;
+
+use std::{sync::Arc, time::Duration};
+
+use kube::Client;
+
+pub use cast::Origin;
+use cast::Header;
+use chain::Chain;
+pub use store::{Store, Summary};
+use store::Recording;
+pub use tap::{Side, Tap};
+
+/// How often old recordings are removed, and those of a replica that is gone are ended.
+const SWEEP: Duration = Duration::from_secs(600);
+
+/// Why something can't be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The installation has no place for recordings.
+    #[error("the gateway has no volume for recordings: set gateway.recordings in the chart")]
+    NoStore,
+    /// The volume failed.
+    #[error("the recording can't be written: {0}")]
+    Io(#[from] std::io::Error),
+    /// A header can't be written.
+    #[error("the recording's header can't be written: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A name that is no name of a Spark or of a recording.
+    #[error("{0:?} is no name")]
+    Name(String),
+    /// More sessions in one connection than any client needs.
+    #[error("the connection has too many sessions")]
+    TooManySessions,
+}
+
+/// Begins and ends recordings. Clones share it.
+#[derive(Clone)]
+pub struct Recorder {
+    store: Arc<Store>,
+    chain: Chain,
+}
+
+impl Recorder {
+    /// Records into this store, and puts the heads of the chains into the Sparks' status.
+    #[must_use]
+    pub fn new(store: Arc<Store>, client: Client) -> Self {
+        Self { store, chain: Chain::new(client) }
+    }
+
+    fn begin(&self, header: &Header) -> Result<Recording, RecordError> {
+        self.store.begin(header)
+    }
+
+    /// Whatever fails here is tried again by [`Recorder::sweep`].
+    async fn end(&self, recording: Recording) {
+        let id = recording.id().to_owned();
+        let ended = match recording.into_ended() {
+            Ok(ended) => self.chain.close(ended).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ended {
+            tracing::warn!(%error, recording = %id, "a recording could not be ended; it is tried again");
+        }
+    }
+
+    /// Removes what is older than the retention and ends what a replica that died left open, now and then for ever.
+    pub async fn sweep(self, retention: Duration) {
+        loop {
+            let store = self.store.clone();
+            let found = tokio::task::spawn_blocking(move || {
+                store.prune(retention);
+                store.orphans()
+            });
+            for orphan in found.await.unwrap_or_default() {
+                if let Err(error) = self.chain.close(orphan).await {
+                    tracing::warn!(%error, "a recording that a dead replica left could not be ended");
+                }
+            }
+            tokio::time::sleep(SWEEP).await;
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! One connection, from its first byte to its last.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
+};
+
+use sparks_ssh::transport::{guarded, tune};
+use tokio::{net::TcpStream, sync::oneshot, time::timeout};
+
+use super::{
+    Shared, jump,
+    login::{Addresses, Entered, Login, SharedAttempts},
+    proxy,
+    sparks::Sparks,
+    startups::Startup,
+    stream::{Line, Watched},
+    visit::{self, Client},
+};
+
+/// How long a load balancer may take to say where a client comes from.
+const PROXY_WITHIN: Duration = Duration::from_secs(5);
+
+/// Serves one connection until it has ended.
+pub async fn serve<S: Sparks>(shared: Arc<Shared<S>>, stream: TcpStream, peer: SocketAddr) {
+    let line = Arc::new(Line::default());
+    let (stream, addresses, startup) = match begin(&shared, stream, peer, &line).await {
+        Ok(Some(begun)) => begun,
+        Ok(None) => return,
+        Err(error) => return tracing::debug!(from = %peer, %error, "a connection ended before it began"),
+    };
+    let attempts = SharedAttempts::default();
+    let Some((mut client, entered)) = authenticate(&shared, stream, &line, addresses, startup, &attempts).await else {
+        return left_outside(&shared, addresses, &line, &attempts);
+    };
+    let from = addresses.client;
+    let began = Instant::now();
+    match entered {
+        Entered::Spark(visit) => {
+            let (spark, user) = (visit.way.place.spark.clone(), visit.way.user.clone());
+            tracing::info!(%spark, user, %from, key = visit.granted.who, "enters");
+            let told = visit::serve(&shared, *visit, from, &mut client).await;
+            let (received, sent) = line.bytes();
+            let seconds = began.elapsed().as_secs_f64();
+            tracing::info!(%spark, user, %from, seconds, received, sent, told, "has left");
+        }
+        Entered::Jump(jumper, packets) => {
+            tracing::info!(%from, key = jumper.credential.fingerprint(), "enters the jump host");
+            jump::serve(shared, jumper, packets).await;
+            client.ended().await;
+        }
+    }
+}
+
+type Begun = (Watched<TcpStream>, Addresses, Startup);
+
+/// Finds out where the client comes from, and takes a place among those who have not authenticated.
+async fn begin<S: Sparks>(
+    shared: &Shared<S>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    line: &Arc<Line>,
+) -> io::Result<Option<Begun>> {
+    tune(&stream)?;
+    let own = Addresses { client: peer, server: stream.local_addr()? };
+    if !shared.limits.ssh_proxy_protocol {
+        let startup = shared.startups.enter(Some(peer.ip()), line.clone());
+        return Ok(Some((Watched::new(stream, line.clone()), own, startup)));
+    }
+    let startup = shared.startups.enter(None, line.clone());
+    let mut stream = Watched::new(stream, line.clone());
+    let Some((client, server)) = timeout(PROXY_WITHIN, proxy::read(&mut stream)).await?? else { return Ok(None) };
+    drop(startup);
+    let startup = shared.startups.enter(Some(client.ip()), line.clone());
+    Ok(Some((stream, Addresses { client, server }, startup)))
+}
+
+/// Runs the session until the client has authenticated; without a result it never did.
+async fn authenticate<S: Sparks>(
+    shared: &Arc<Shared<S>>,
+    stream: Watched<TcpStream>,
+    line: &Line,
+    addresses: Addresses,
+    startup: Startup,
+    attempts: &SharedAttempts,
+) -> Option<(Client<S>, Entered)> {
+    let (stream, guard) = guarded(stream, shared.limits.ssh_login_grace);
+    let (enter, mut entered) = oneshot::channel();
+    let login = Login::new(shared.clone(), addresses, (guard, startup), attempts.clone(), enter);
+    let session = match russh::server::run_stream(shared.config.clone(), stream, login).await {
+        Ok(session) => session,
+        Err(error) => {
+            tracing::debug!(from = %addresses.client, %error, is_cut = line.is_cut(), "a connection did not begin with SSH");
+            return None;
+        }
+    };
+    let mut client = Client::new(session);
+    tokio::select! {
+        biased;
+        entered = &mut entered => entered.ok().map(|entered| (client, entered)),
+        () = client.ended() => entered.try_recv().ok().map(|entered| (client, entered)),
+    }
+}
+
+fn left_outside<S: Sparks>(shared: &Shared<S>, addresses: Addresses, line: &Line, attempts: &SharedAttempts) {
+    let from = addresses.client;
+    if line.is_cut() {
+        shared.metrics.connection("cut");
+        return tracing::debug!(%from, "gave way to newer connections before it had authenticated");
+    }
+    let attempts = attempts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match attempts.last {
+        Some((name, refusal)) => {
+            tracing::info!(%from, name, reason = %refusal, attempts = attempts.refused, "was not let in");
+        }
+        None => tracing::debug!(%from, "left without an attempt to authenticate"),
+    }
+}

@@ -1,0 +1,320 @@
+//! The way to a guest: wake its Spark, connect, log in.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use russh::{
+    client::{AuthResult, Handle, Handler, Session},
+    keys::PrivateKeyWithHashAlg,
+};
+use sparks_api::{SSH_PORT, Spark};
+use sparks_ssh::transport::{PrivateKey, PublicKey, PublicKeyOrCertificate, guarded, tune};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    place::Place,
+    relay::{Link, Slot},
+    sparks::Sparks,
+};
+use crate::directory::{Awake, Key, WakeError};
+
+/// How long a guest may take to answer a TCP connection.
+const CONNECTS_WITHIN: Duration = Duration::from_secs(3);
+/// How long a guest may take for everything before it has let the gateway in.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long connecting to a Spark that runs is tried again.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A pod has its address before its guest listens: a freshly woken one is tried this often,
+const SHORT_PAUSE: Duration = Duration::from_millis(3);
+/// for this long,
+const AT_FIRST: Duration = Duration::from_millis(500);
+/// and this often then.
+const LONG_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why a guest can't be reached. The sentences are for a client that has authenticated.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// There is no pod.
+    #[error(transparent)]
+    Asleep(#[from] WakeError),
+    /// The pod doesn't answer.
+    #[error("{spark} does not answer at {address}: {source}")]
+    Unreachable {
+        /// The Spark.
+        spark: Key,
+        /// Its guest.
+        address: SocketAddr,
+        /// The last error.
+        source: io::Error,
+    },
+    /// The controller has not said which host key it has.
+    #[error("{spark} has no SSH host key yet: wait until it is Ready")]
+    NoHostKey {
+        /// The Spark.
+        spark: Key,
+    },
+    /// Somebody else answers.
+    #[error("what answers at {address} is not {spark}: its host key is another one")]
+    WrongHostKey {
+        /// The Spark.
+        spark: Key,
+        /// Its guest, as it was thought.
+        address: SocketAddr,
+    },
+    /// It doesn't speak SSH as it should.
+    #[error("the SSH server of {spark} fails: {source}")]
+    Handshake {
+        /// The Spark.
+        spark: Key,
+        /// How.
+        source: russh::Error,
+    },
+    /// It says nothing.
+    #[error("the SSH server of {spark} does not answer")]
+    Silent {
+        /// The Spark.
+        spark: Key,
+    },
+    /// It doesn't let the gateway in.
+    #[error("{spark} refuses the login as {user}: is there such a user in it?")]
+    Refused {
+        /// The Spark.
+        spark: Key,
+        /// The user.
+        user: String,
+    },
+}
+
+impl DialError {
+    /// One word for metrics.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Asleep(error) => error.reason(),
+            Self::Unreachable { .. } => "unreachable",
+            Self::NoHostKey { .. } => "no_host_key",
+            Self::WrongHostKey { .. } => "wrong_host_key",
+            Self::Handshake { .. } => "handshake",
+            Self::Silent { .. } => "silent",
+            Self::Refused { .. } => "refused",
+        }
+    }
+
+    /// Whether the pod may just be starting, or may have just gone.
+    fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Handshake { source, .. } => matches!(
+                source,
+                russh::Error::IO(_) | russh::Error::HUP | russh::Error::Disconnect | russh::Error::RecvError | russh::Error::SendError
+            ),
+            _ => false,
+        }
+    }
+}
+
+/// What a gateway logs in to guests with.
+#[derive(Clone)]
+pub struct Credentials {
+    /// Its key.
+    pub key: Arc<PrivateKey>,
+    /// How it speaks SSH.
+    pub config: Arc<russh::client::Config>,
+    /// Port of the guests.
+    pub port: u16,
+}
+
+impl Credentials {
+    /// Those of a key.
+    #[must_use]
+    pub fn new(key: PrivateKey) -> Self {
+        Self { key: Arc::new(key), config: Arc::new(sparks_ssh::transport::client_config()), port: SSH_PORT }
+    }
+}
+
+/// A guest that has let the gateway in.
+pub struct Connected {
+    /// Completes when the guest's side has ended.
+    pub guest: Handle<Guest>,
+    /// Whether the Spark slept or was starting.
+    pub woken: bool,
+}
+
+/// The way to a guest, which is being made.
+pub struct Way {
+    /// Where to.
+    pub place: Place,
+    /// The user in it.
+    pub user: String,
+    /// The guest's ends of the queues.
+    pub slot: Slot,
+    /// The making.
+    pub task: AbortOnDropHandle<Result<Connected, DialError>>,
+}
+
+/// A way to a guest, and what will connect it to the client.
+pub struct Dial {
+    /// The way.
+    pub way: Way,
+    /// The connection.
+    pub link: Link,
+}
+
+impl Dial {
+    /// Begins.
+    pub fn start<S: Sparks>(sparks: S, credentials: Credentials, place: Place, user: String, tapped: bool) -> Self {
+        let link = Link::new(tapped);
+        let (slot, spark, login) = (link.guest.clone(), place.spark.clone(), user.clone());
+        let task = tokio::spawn(async move { dial(&sparks, &credentials, &spark, &login, &slot).await });
+        let way = Way { place, user, slot: link.guest.clone(), task: AbortOnDropHandle::new(task) };
+        Self { way, link }
+    }
+
+    /// Whether it is good for a login at this place: it goes on, or stands.
+    #[must_use]
+    pub fn is_for(&self, place: &Place, user: &str, tapped: bool) -> bool {
+        let has_failed = self.way.task.is_finished() && !self.way.slot.is_taken();
+        let is_same = self.link.between.is_some() == tapped;
+        is_same && self.way.place == *place && self.way.user == user && !has_failed && !self.link.is_spent()
+    }
+}
+
+/// Connects to the guest of a Spark, and wakes it for that.
+///
+/// # Errors
+/// [`DialError`] when it can't be reached in time.
+pub async fn tcp<S: Sparks>(sparks: &S, spark: &Key, port: u16) -> Result<TcpStream, DialError> {
+    let mut tries = Tries::new();
+    loop {
+        let awake = tries.awake(sparks, spark).await?;
+        match connect(spark, awake.ip, port).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => tries.pause(error).await?,
+        }
+    }
+}
+
+async fn dial<S: Sparks>(
+    sparks: &S,
+    credentials: &Credentials,
+    spark: &Key,
+    user: &str,
+    slot: &Slot,
+) -> Result<Connected, DialError> {
+    let mut tries = Tries::new();
+    loop {
+        let awake = tries.awake(sparks, spark).await?;
+        match log_in(credentials, spark, &awake, user, slot).await {
+            Ok(guest) => return Ok(Connected { guest, woken: tries.woken }),
+            Err(error) => tries.pause(error).await?,
+        }
+    }
+}
+
+/// Attempts to reach a guest.
+struct Tries {
+    began: Instant,
+    woken: bool,
+}
+
+impl Tries {
+    fn new() -> Self {
+        Self { began: Instant::now(), woken: false }
+    }
+
+    async fn awake<S: Sparks>(&mut self, sparks: &S, spark: &Key) -> Result<Awake, DialError> {
+        let awake = sparks.awake(spark).await?;
+        if awake.woken {
+            // From now on it has as long as one that runs.
+            self.woken = true;
+            self.began = Instant::now();
+        }
+        Ok(awake)
+    }
+
+    async fn pause(&self, error: DialError) -> Result<(), DialError> {
+        let spent = self.began.elapsed();
+        if !error.is_passing() || spent > PATIENCE {
+            return Err(error);
+        }
+        tokio::time::sleep(if spent < AT_FIRST { SHORT_PAUSE } else { LONG_PAUSE }).await;
+        Ok(())
+    }
+}
+
+async fn connect(spark: &Key, ip: IpAddr, port: u16) -> Result<TcpStream, DialError> {
+    let address = SocketAddr::new(ip, port);
+    let unreachable = |source| DialError::Unreachable { spark: spark.clone(), address, source };
+    let connected = timeout(CONNECTS_WITHIN, TcpStream::connect(address)).await;
+    let stream = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(unreachable)?;
+    tune(&stream).map_err(unreachable)?;
+    Ok(stream)
+}
+
+async fn log_in(
+    credentials: &Credentials,
+    spark: &Key,
+    awake: &Awake,
+    user: &str,
+    slot: &Slot,
+) -> Result<Handle<Guest>, DialError> {
+    let trusted = host_key(&awake.spark).ok_or_else(|| DialError::NoHostKey { spark: spark.clone() })?;
+    let stream = connect(spark, awake.ip, credentials.port).await?;
+    let (stream, guard) = guarded(stream, HANDSHAKE);
+    let handler = Guest { trusted, slot: slot.clone() };
+    let address = SocketAddr::new(awake.ip, credentials.port);
+    let failed = |source| match source {
+        russh::Error::UnknownKey => DialError::WrongHostKey { spark: spark.clone(), address },
+        russh::Error::IO(error) if error.kind() == io::ErrorKind::TimedOut => DialError::Silent { spark: spark.clone() },
+        source => DialError::Handshake { spark: spark.clone(), source },
+    };
+    let login = async {
+        let mut guest = russh::client::connect_stream(credentials.config.clone(), stream, handler).await?;
+        let key = PrivateKeyWithHashAlg::new(credentials.key.clone(), None);
+        let result = guest.authenticate_publickey(user, key).await?;
+        Ok::<_, russh::Error>((guest, result))
+    };
+    // The guard ends what russh does, this what it waits for.
+    let silent = || DialError::Silent { spark: spark.clone() };
+    let (guest, result) = timeout(HANDSHAKE, login).await.map_err(|_| silent())?.map_err(failed)?;
+    match result {
+        AuthResult::Success => {
+            guard.authenticated();
+            Ok(guest)
+        }
+        AuthResult::Failure { .. } => Err(DialError::Refused { spark: spark.clone(), user: user.into() }),
+    }
+}
+
+fn host_key(spark: &Spark) -> Option<PublicKey> {
+    let line = spark.status.as_ref()?.ssh.as_ref()?.host_key.as_deref()?;
+    PublicKey::from_openssh(line).ok()
+}
+
+/// The gateway as the client of a guest: it trusts one host key, and takes its ends of the queues from a slot once it
+/// is let in, so that they can be used otherwise if it never is.
+pub struct Guest {
+    trusted: PublicKey,
+    slot: Slot,
+}
+
+impl Handler for Guest {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, offered: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
+        let PublicKeyOrCertificate::PublicKey { key, .. } = offered else { return Ok(false) };
+        Ok(key.key_data() == self.trusted.key_data())
+    }
+
+    async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
+        if let Some((received, to_send)) = self.slot.take() {
+            session.take_over(received, to_send);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,264 @@
+//! A client, until it has authenticated.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use russh::{
+    keys::ssh_key::{Certificate, certificate::CertType},
+    server::{Auth, Handler, PublicKeyOffer, Session, VerifiedPublicKey},
+};
+use sparks_api::Recording;
+use sparks_ssh::{
+    Packets,
+
+    queues,
+    transport::{Guard, PublicKey},
+};
+use tokio::sync::oneshot;
+
+use super::{
+    Shared,
+    access::{self, Credential, Granted, Refusal, admit, signed_by},
+    context::Context,
+    dial::{Dial, Way},
+    jump::{Jumper, recording},
+    place::{self, Name, Place},
+    relay::{Between, Link},
+    sparks::Sparks,
+    startups::Startup,
+};
+use crate::directory::{Entry, State, Wanted, fingerprint, state};
+
+/// How much of a client's user name is logged.
+const LOGGED_NAME: usize = 64;
+
+/// Where the two ends of a connection are.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// Of the client.
+    pub client: SocketAddr,
+    /// Where it was received.
+    pub server: SocketAddr,
+}
+
+/// A client that has authenticated.
+pub enum Entered {
+    /// It goes to a Spark.
+    Spark(Box<Visit>),
+    /// It jumps.
+    Jump(Jumper, Packets),
+}
+
+/// A client on its way to a Spark.
+pub struct Visit {
+    /// The Spark as it was then.
+    pub entry: Entry,
+    /// Who it is.
+    pub granted: Granted,
+    /// The way to the guest.
+    pub way: Way,
+    /// What has to be passed on, if somebody is to see it.
+    pub between: Option<Between>,
+    /// When it was let in.
+    pub since: Instant,
+}
+
+/// What became of the attempts, for the log.
+#[derive(Clone, Debug, Default)]
+pub struct Attempts {
+    /// How many were refused.
+    pub refused: usize,
+    /// The name and the reason of the last one.
+    pub last: Option<(String, Refusal)>,
+}
+
+/// Attempts that the session and the log share.
+pub type SharedAttempts = Arc<Mutex<Attempts>>;
+
+enum Accepted {
+    Spark { entry: Entry, granted: Granted, place: Place, user: String },
+    Jump(Credential),
+}
+
+/// A client, until it has authenticated.
+pub struct Login<S: Sparks> {
+    shared: Arc<Shared<S>>,
+    addresses: Addresses,
+    attempts: SharedAttempts,
+    /// Lifts the limits of those who have not authenticated.
+    limits: Option<(Guard, Startup)>,
+    dial: Option<Dial>,
+    accepted: Option<Accepted>,
+    entered: Option<oneshot::Sender<Entered>>,
+}
+
+impl<S: Sparks> Login<S> {
+    /// A client that has just come. What it becomes is sent to `entered`.
+    pub fn new(
+        shared: Arc<Shared<S>>,
+        addresses: Addresses,
+        limits: (Guard, Startup),
+        attempts: SharedAttempts,
+        entered: oneshot::Sender<Entered>,
+    ) -> Self {
+        let (limits, entered) = (Some(limits), Some(entered));
+        Self { shared, addresses, attempts, limits, dial: None, accepted: None, entered }
+    }
+
+    /// Where a name leads: a Spark (that may not exist), or nowhere, which is the jump host.
+    fn target(&self, name: &str) -> Result<Option<Place>, Refusal> {
+        match place::name(name, self.shared.default_namespace.as_deref()) {
+            Name::Spark(place) => Ok(Some(place)),
+            Name::Word(place) => Ok(place.filter(|place| self.shared.sparks.entry(&place.spark).is_some())),
+            Name::Jump => Ok(None),
+            Name::Invalid => Err(Refusal::Name),
+        }
+    }
+
+    /// Whether a credential is good for a name. Nothing is changed.
+    fn check(&self, name: &str, credential: &Credential) -> Result<Accepted, Refusal> {
+        let authorities = self.shared.authorities.keys();
+        let Some(place) = self.target(name)? else {
+            return self.check_jump(credential, &authorities).map(|()| Accepted::Jump(credential.clone()));
+        };
+        let entry = self.shared.sparks.entry(&place.spark);
+        let circumstances = self.shared.circumstances(&authorities, self.addresses.client.ip());
+        let granted = admit(&place, entry.as_ref(), credential, circumstances)?;
+        let entry = entry.ok_or(Refusal::NoSpark)?;
+        let user = access::user(&place, &entry).to_owned();
+        Ok(Accepted::Spark { entry, granted, place, user })
+    }
+
+    /// Whoever may enter any Spark may jump; where to is looked at for each channel.
+    fn check_jump(&self, credential: &Credential, authorities: &[PublicKey]) -> Result<(), Refusal> {
+        match credential {
+            Credential::Key(key) => {
+                let known = self.shared.sparks.trusts(&fingerprint(key)).login;
+                if known { Ok(()) } else { Err(Refusal::UnknownKey) }
+            }
+            Credential::Certificate(certificate) => {
+                let signer = PublicKey::from(certificate.signature_key().clone());
+                let known = signed_by(certificate, authorities.iter())
+                    || self.shared.sparks.trusts(&fingerprint(&signer)).authority;
+                let known = known && certificate.cert_type() == CertType::User;
+                if known { Ok(()) } else { Err(Refusal::UnknownAuthority) }
+            }
+        }
+    }
+
+    /// russh shows the bare key of an offered certificate, so that where certificates are trusted any key may be that of
+    /// one. The answer must not depend on the name: it would tell which Sparks there are.
+    fn may_be_certificate(&self) -> bool {
+        self.shared.sparks.trusts_authorities() || !self.shared.authorities.keys().is_empty()
+    }
+
+    fn refuse(&self, name: &str, refusal: Refusal) -> Auth {
+        self.shared.metrics.login(refusal.reason());
+        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        attempts.refused += 1;
+        attempts.last = Some((name.chars().take(LOGGED_NAME).collect(), refusal));
+        Auth::reject()
+    }
+
+    /// A credential whose secret key the client has proven to hold.
+    fn decide(&mut self, name: &str, credential: &Credential) -> Auth {
+        let accepted = match self.check(name, credential) {
+            Ok(accepted) => accepted,
+            Err(refusal) => return self.refuse(name, refusal),
+        };
+        self.shared.metrics.login("accepted");
+        if let Accepted::Spark { entry, place, user, .. } = &accepted {
+            self.shared.sparks.active(&place.spark);
+            self.dial(entry, place, user);
+        }
+        self.accepted = Some(accepted);
+        Auth::Accept
+    }
+
+    /// Begins to connect to the guest, if that isn't done already.
+    fn dial(&mut self, entry: &Entry, place: &Place, user: &str) {
+        let tapped = recording(entry) != Recording::Off;
+        if self.dial.as_ref().is_some_and(|dial| dial.is_for(place, user, tapped)) {
+            return;
+        }
+        let (sparks, credentials) = (self.shared.sparks.clone(), self.shared.credentials.clone());
+        self.dial = Some(Dial::start(sparks, credentials, place.clone(), user.into(), tapped));
+    }
+
+    /// Lets the client in: what it sends from now on is for somebody else.
+    fn enter(&mut self, session: &mut Session) -> Option<Entered> {
+        match self.accepted.take()? {
+            Accepted::Jump(credential) => {
+                let ((received, to_send), packets) = queues();
+                session.take_over(received, to_send);
+                Some(Entered::Jump(Jumper { credential, client: self.addresses.client }, packets))
+            }
+            Accepted::Spark { entry, granted, .. } => {
+                let Dial { way, link } = self.dial.take()?;
+                let Link { client: (received, to_send), first, between, .. } = link;
+                let context = Context {
+                    client: self.addresses.client,
+                    server: self.addresses.server,
+                    permissions: granted.permissions.clone(),
+                    key: granted.who.clone(),
+                };
+                // The queue is empty: nothing but this has gone into it yet.
+                first.try_send(context.packet().ok()?).ok()?;
+                session.take_over(received, to_send);
+                Some(Entered::Spark(Box::new(Visit { entry, granted, way, between, since: Instant::now() })))
+            }
+        }
+    }
+}
+
+impl<S: Sparks> Handler for Login<S> {
+    type Error = russh::Error;
+
+    async fn auth_publickey_offered(&mut self, name: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Self::Error> {
+        match self.check(name, &Credential::Key(offer.public_key.clone())) {
+            Ok(accepted) => {
+                // A public key is no secret, so it doesn't wake anything; but a guest that is there can be asked ahead.
+                if let Accepted::Spark { entry, place, user, .. } = &accepted
+                    && matches!(state(&entry.spark, Wanted::Address), State::Up(_))
+                {
+                    self.dial(entry, place, user);
+                }
+                Ok(Auth::Accept)
+            }
+            Err(_) if self.may_be_certificate() => Ok(Auth::Accept),
+            Err(refusal) => Ok(self.refuse(name, refusal)),
+        }
+    }
+
+    async fn auth_publickey(&mut self, name: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
+        Ok(self.decide(name, &Credential::Key(key.public_key.clone())))
+    }
+
+    async fn auth_openssh_certificate(&mut self, name: &str, certificate: &Certificate) -> Result<Auth, Self::Error> {
+        Ok(self.decide(name, &Credential::Certificate(Box::new(certificate.clone()))))
+    }
+
+    async fn auth_success_banner(&mut self) -> Result<Option<String>, Self::Error> {
+        let Some(Accepted::Spark { entry, place, .. }) = &self.accepted else { return Ok(None) };
+        Ok(match state(&entry.spark, Wanted::Address) {
+            State::Asleep(_) => Some(format!("Waking {} ...\r\n", place.spark)),
+            State::Starting(_) => Some(format!("{} is starting ...\r\n", place.spark)),
+            _ => None,
+        })
+    }
+
+    async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
+        if let Some((guard, startup)) = self.limits.take() {
+            guard.authenticated();
+            drop(startup);
+        }
+        let entered = self.enter(session).ok_or(russh::Error::Inconsistent)?;
+        let receiver = self.entered.take().ok_or(russh::Error::Inconsistent)?;
+        // Without a receiver the connection is being given up.
+        let _ = receiver.send(entered);
+        Ok(())
+    }
+}

@@ -1,0 +1,15 @@
+//! The HTTP server between real clients and real services on loopback; only the API server is not there.
+#![allow(clippy::unwrap_used)]
+
+mod access;
+mod client;
+mod errors;
+mod grpc;
+mod limits;
+mod passing;
+mod reuse;
+mod service;
+mod streams;
+mod upgrades;
+mod waking;
+mod world;
