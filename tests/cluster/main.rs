@@ -9,3 +9,4 @@ mod installation;
 mod kills;
 mod lifecycle;
 mod service;
+mod ssh;

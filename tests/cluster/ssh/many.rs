@@ -1,0 +1,67 @@
+//! Many at once.
+
+use std::{
+    io::Read,
+    process::{Command, Stdio},
+    thread,
+};
+
+use sparks_tests::{eventually, run, shared};
+
+use super::guest_house;
+
+#[test]
+fn a_channel_that_nobody_reads_holds_up_no_other_of_the_same_connection() {
+    let door = guest_house();
+    let control = door.path("stalled.ctl");
+    let path = format!("ControlPath={}", control.display());
+    let mut master = door.command(&["-o", &path, "-M", "-N"], "house", &[]).stdin(Stdio::null()).spawn().unwrap();
+    eventually("the master", || control.exists().then_some(()));
+    let mut stalled: Vec<_> = (0..3)
+        .map(|_| door.command(&["-o", &path], "house", &["cat", "/dev/zero"]).stdout(Stdio::piped()).spawn().unwrap())
+        .collect();
+    // They have begun, and are not read on.
+    stalled.iter_mut().for_each(|child| child.stdout.as_mut().unwrap().read_exact(&mut [0; 1024]).unwrap());
+    for _ in 0..20 {
+        assert_eq!(door.ssh(&["-o", &path], "house", "echo ok", "").ok(), "ok");
+    }
+    for child in &mut stalled {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    master.kill().unwrap();
+    master.wait().unwrap();
+}
+
+#[test]
+fn forty_connections_and_eight_channels_in_each_do_not_mix() {
+    let door = guest_house();
+    let connections: Vec<_> = (0..40)
+        .map(|i| {
+            thread::spawn(move || {
+                let script = "for i in 1 2 3 4 5 6 7 8; do echo \"$0-$i\"; done";
+                door.ssh(&[], "house", &format!("sh -c '{script}' {i}"), "").ok().lines().count()
+            })
+        })
+        .collect();
+    assert!(connections.into_iter().all(|connection| connection.join().unwrap() == 8));
+}
+
+#[test]
+fn a_rekey_under_load_loses_nothing() {
+    let door = guest_house();
+    let words = door.words("key", &["-o", "RekeyLimit=1M"], &format!("house.{}", shared())).join(" ");
+    let script = format!("head -c 40000000 /dev/urandom > {0}; ssh {words} cat < {0} | cmp - {0} && echo same", door.path("rekey").display());
+    assert_eq!(run("sh", &["-c", &script], "").ok(), "same");
+}
+
+#[test]
+fn connections_that_never_log_in_keep_nobody_out() {
+    let door = guest_house();
+    let (host, port) = (door.host.clone(), door.port.clone());
+    let silent: Vec<_> = (0..300).filter_map(|_| std::net::TcpStream::connect(format!("{host}:{port}")).ok()).collect();
+    drop(silent);
+    let garbage = "A".repeat(70_000);
+    let _ = Command::new("bash").args(["-c", &format!("printf '%s' {garbage} > /dev/tcp/{host}/{port}")]).output();
+    assert_eq!(eventually("a login", || Some(door.ssh(&[], "house", "echo ok", "")).filter(|s| s.code == 0)).out, "ok");
+}

@@ -1,0 +1,46 @@
+//! Recorded sessions.
+
+use serde_json::{Value, json};
+use sparks_tests::{eventually, get_spark, shared, spark};
+
+use super::enterable;
+
+fn sessions(words: &[&str]) -> sparks_tests::Said {
+    spark(shared(), &[&["sessions"], words].concat())
+}
+
+fn ended(name: &str, count: usize) -> Vec<Value> {
+    eventually("the recordings", || {
+        let all: Value = serde_json::from_str(&sessions(&["ls", name, "-o", "json"]).ok()).ok()?;
+        let all = all.as_array()?.clone();
+        (all.len() == count && all.iter().all(|one| one["trailer"].is_object())).then_some(all)
+    })
+}
+
+#[test]
+fn a_recorded_session_can_be_listed_found_and_read_and_its_chain_has_its_head_in_the_status() {
+    let door = enterable("watched", &json!({"ssh": {"authorizedKeys": [super::door().public("key")], "recording": "Required"}}));
+    assert_eq!(door.ssh(&[], "watched", "echo first-needle; exit 3", "").code, 3);
+    let _ = door.ssh(&["-tt"], "watched", "stty -echo; read secret; echo second-needle ünï", "password-never-shown\n");
+    let all = ended("watched", 2);
+    assert_eq!((all[0]["header"]["command"].as_str(), all[0]["trailer"]["exit"].as_str()), (Some("echo first-needle; exit 3"), Some("3")));
+    assert_eq!(all[1]["header"]["sparks"]["tty"], true);
+    let recordings = eventually("the head", || {
+        Some(get_spark(shared(), "watched")["status"]["recordings"].clone()).filter(|r| r["count"] == 2)
+    });
+    let last = sessions(&["save", "watched", recordings["last"].as_str().unwrap()]).ok() + "\n";
+    let hash = sparks_tests::run("sha256sum", &[], &last).ok();
+    assert_eq!(hash.split(' ').next(), recordings["head"].as_str(), "the head is the last recording's hash");
+    assert!(last.contains("second-needle ünï") && !last.contains("password-never-shown"), "{last}");
+    assert!(sessions(&["search", "SECOND-needle"]).ok().contains("second-needle"));
+    assert_eq!(sessions(&["search", "never-to-be-found"]).code, 1);
+    let two = sessions(&["save", "watched", "--v2"]).ok();
+    assert!(two.starts_with('{') && two.contains("\"version\":2"));
+}
+
+#[test]
+fn nobody_enters_past_the_recorder() {
+    enterable("guarded", &json!({"ssh": {"authorizedKeys": [super::door().public("key")], "recording": "Required"}}));
+    let said = spark(shared(), &["ssh", "guarded", "true"]).refused();
+    assert!(said.contains("must be recorded") && said.contains("guarded."), "{said}");
+}

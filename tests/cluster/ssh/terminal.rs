@@ -1,0 +1,98 @@
+//! Terminals, seen through tmux as a person sees them.
+
+use sparks_tests::{eventually, inside, run, shared};
+
+use super::{Door, guest_house};
+
+/// A tmux server of its own, ended at the end.
+struct Screen(String);
+
+impl Screen {
+    /// A terminal of this size in which ssh runs.
+    fn new(door: &Door, name: &str, command: &str, (columns, rows): (u32, u32)) -> Self {
+        let screen = Self(door.path(&format!("{name}.tmux")).display().to_string());
+        let words: Vec<String> = door
+            .words("key", &["-t"], &format!("house.{}", shared()))
+            .iter()
+            .map(|word| format!("'{word}'"))
+            .collect();
+        let line = format!("ssh {} {command}", words.join(" "));
+        screen.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", &columns.to_string(), "-y", &rows.to_string(), &line]);
+        screen.tmux(&["set", "-g", "status", "off"]);
+        screen.tmux(&["set", "-g", "window-size", "manual"]);
+        screen.resize(columns, rows);
+        screen
+    }
+
+    fn tmux(&self, words: &[&str]) -> String {
+        run("tmux", &[&["-S", self.0.as_str()], words].concat(), "").ok()
+    }
+
+    fn resize(&self, columns: u32, rows: u32) {
+        self.tmux(&["resize-window", "-x", &columns.to_string(), "-y", &rows.to_string()]);
+    }
+
+    fn keys(&self, keys: &[&str]) {
+        self.tmux(&[&["send-keys"], keys].concat());
+    }
+
+    fn shows(&self, wanted: &str) {
+        eventually(&format!("{wanted:?} on the screen"), || self.text().contains(wanted).then_some(()));
+    }
+
+    fn text(&self) -> String {
+        self.tmux(&["capture-pane", "-p", "-J"])
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        let _ = run("tmux", &["-S", &self.0, "kill-server"], "");
+    }
+}
+
+#[test]
+fn a_program_has_the_right_size_when_it_starts() {
+    let screen = Screen::new(guest_house(), "first", "'stty size; tput cols; cat'", (97, 31));
+    screen.shows("31 97\n97");
+}
+
+#[test]
+fn the_size_is_right_after_each_of_a_hundred_changes() {
+    let script = "'trap \"stty size\" WINCH; echo begin; while :; do sleep 1000 & wait; done'";
+    let screen = Screen::new(guest_house(), "sizes", script, (80, 24));
+    screen.shows("begin");
+    for i in 0..100 {
+        let (columns, rows) = (60 + (i * 7) % 90, 15 + (i * 5) % 40);
+        screen.resize(columns, rows);
+        screen.shows(&format!("{rows} {columns}"));
+    }
+}
+
+#[test]
+fn tmux_vim_and_a_shell_inside_follow_the_window() {
+    let door = guest_house();
+    inside(shared(), "house", "command -v vim >/dev/null && command -v tmux >/dev/null || (apt-get update -qq && apt-get install -y -qq --no-install-recommends vim-tiny tmux) >/dev/null").ok();
+    let screen = Screen::new(door, "editor", "tmux -f /dev/null new-session vi -u NONE /tmp/edited", (90, 30));
+    screen.shows("~");
+    screen.resize(120, 40);
+    screen.keys(&[":echo &columns . 'x' . &lines", "Enter"]);
+    // tmux keeps one line for itself.
+    screen.shows("120x39");
+    screen.keys(&["i", "grün ✓", "Escape", ":wq", "Enter"]);
+    eventually("the file", || (inside(shared(), "house", "cat /tmp/edited").out == "grün ✓").then_some(()));
+}
+
+#[test]
+fn what_is_typed_controls_the_program_and_a_lost_terminal_ends_it() {
+    let door = guest_house();
+    let screen = Screen::new(door, "control", "'tty; stty -a | grep -o iutf8; sleep 12345; echo after $?'", (80, 24));
+    screen.shows("/dev/pts/");
+    screen.shows("iutf8");
+    screen.keys(&["C-c"]);
+    screen.shows("after 130");
+    let screen = Screen::new(door, "lost", "'trap \"echo hup > /tmp/hup; exit\" HUP; rm -f /tmp/hup; echo waits; while :; do sleep 0.1; done'", (80, 24));
+    screen.shows("waits");
+    drop(screen);
+    eventually("the hangup", || (inside(shared(), "house", "cat /tmp/hup").out == "hup").then_some(()));
+}

@@ -1,0 +1,67 @@
+//! `spark ssh` and its relatives: no key, no gateway, only the right to run commands.
+
+use sparks_tests::{eventually, inside, run, shared, spark};
+
+use super::guest_house;
+
+#[test]
+fn spark_ssh_needs_no_key_and_gives_the_exit_code() {
+    guest_house();
+    let said = spark(shared(), &["ssh", "house", "cat /etc/hostname; echo oops >&2; exit 9"]);
+    assert_eq!((said.out.as_str(), said.err.trim(), said.code), ("house", "oops", 9));
+}
+
+#[test]
+fn spark_scp_carries_files_both_ways() {
+    let door = guest_house();
+    let (up, down) = (door.path("spark-up"), door.path("spark-down"));
+    std::fs::write(&up, vec![7; 3_000_001]).unwrap();
+    spark(shared(), &["scp", up.to_str().unwrap(), "house:/tmp/by-spark"]).ok();
+    spark(shared(), &["scp", "house:/tmp/by-spark", down.to_str().unwrap()]).ok();
+    assert!(std::fs::read(up).unwrap() == std::fs::read(down).unwrap());
+}
+
+#[test]
+fn ssh_config_lets_plain_ssh_find_every_spark_by_name() {
+    let door = guest_house();
+    let home = door.path("home");
+    std::fs::create_dir(&home).unwrap();
+    let script = format!(
+        "export HOME={home}; spark -n {ns} ssh-config -q && ssh -F {home}/.ssh/spark.conf house.spark hostname && ssh -F {home}/.ssh/spark.conf source.{ns}.spark hostname",
+        home = home.display(),
+        ns = shared()
+    );
+    let said = run("sh", &["-c", &script], "");
+    assert_eq!(said.out, "house\nsource", "{said:?}");
+    let listed = std::fs::read_to_string(home.join(".ssh/spark.conf")).unwrap();
+    assert!(listed.contains("Host house.spark house."), "{listed}");
+    assert!(std::fs::read_to_string(home.join(".ssh/config")).unwrap().starts_with("Include spark.conf"));
+}
+
+#[test]
+fn spark_forward_and_tunnel_carry_connections() {
+    guest_house();
+    let serve = "setsid python3 -m http.server -b 127.0.0.1 -d /etc 7010 </dev/null >/dev/null 2>&1 &";
+    inside(shared(), "house", serve).ok();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut forward = std::process::Command::new("spark")
+        .args(["-n", shared(), "forward", "house", &format!("{port}:7010")])
+        .spawn()
+        .unwrap();
+    let url = format!("http://127.0.0.1:{port}/hostname");
+    let said = eventually("the forwarded port", || {
+        Some(run("curl", &["-sf", &url], "")).filter(|said| said.code == 0)
+    });
+    assert_eq!(said.out, "house");
+    let mut tunnel = std::process::Command::new("spark")
+        .args(["-n", shared(), "tunnel", "house", &format!("7011:{port}")])
+        .spawn()
+        .unwrap();
+    let fetch = "python3 -c \"import urllib.request as u; print(u.urlopen('http://localhost:7011/hostname').read().decode())\"";
+    let said = eventually("the tunnel", || Some(inside(shared(), "house", fetch)).filter(|said| said.code == 0));
+    assert_eq!(said.out, "house", "there and back again");
+    for child in [&mut forward, &mut tunnel] {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
