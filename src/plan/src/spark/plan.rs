@@ -25,8 +25,9 @@ use crate::{
     resources,
 };
 
-/// After this time a start shows its progress; a warm one is over by then and costs no write for it.
-const SHOW_PROGRESS_AFTER: Duration = Duration::from_millis(250);
+/// After this time a start shows its progress; a warm one is over by then, in a burst on a small node too, and costs no
+/// write for it.
+const SHOW_PROGRESS_AFTER: Duration = Duration::from_secs(1);
 
 /// One write to the API server.
 #[derive(Clone, Debug, PartialEq)]
