@@ -182,6 +182,8 @@ eventBurst: 400
 nodeStatusUpdateFrequency: 10s
 nodeStatusReportFrequency: 1m
 nodeLeaseDurationSeconds: 20
+# Tests kill the same container again and again; the default pause before the next start grows to five minutes.
+crashLoopBackOff: {maxContainerRestartPeriod: 5s}
 # The machine's disk is shared with everything else on it: neither pods nor images are thrown out because it fills up.
 evictionHard: {memory.available: 0%, nodefs.available: 0%, nodefs.inodesFree: 0%, imagefs.available: 0%, imagefs.inodesFree: 0%, pid.available: 0%}
 imageGCHighThresholdPercent: 100
