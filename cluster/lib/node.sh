@@ -102,6 +102,8 @@ write_cni_config() {
 END
 }
 
+# By default containerd asks every shim for its statistics once a second: with 150 pods that is a third of two processors, for
+# numbers that the kubelet reads every ten seconds.
 write_containerd_config() {
   local restrict=false
   ! lacks_sys_resource || restrict=true
@@ -126,6 +128,7 @@ disable = true
 sandbox = "$PAUSE_IMAGE"
 
 [plugins."io.containerd.cri.v1.runtime"]
+stats_collect_period = "10s"
 device_ownership_from_security_context = true
 netns_mounts_under_state_dir = true
 restrict_oom_score_adj = $restrict
@@ -179,6 +182,8 @@ eventBurst: 400
 nodeStatusUpdateFrequency: 10s
 nodeStatusReportFrequency: 1m
 nodeLeaseDurationSeconds: 20
+# Tests kill the same container again and again; the default pause before the next start grows to five minutes.
+crashLoopBackOff: {maxContainerRestartPeriod: 5s}
 # The machine's disk is shared with everything else on it: neither pods nor images are thrown out because it fills up.
 evictionHard: {memory.available: 0%, nodefs.available: 0%, nodefs.inodesFree: 0%, imagefs.available: 0%, imagefs.inodesFree: 0%, pid.available: 0%}
 imageGCHighThresholdPercent: 100

@@ -35,7 +35,18 @@ make_cgroup() {
   local root
   while read -r root; do
     make_cgroup_in "$root" "$CGROUP_NAME/$1"
+    give_processors "$root" "$CGROUP_NAME" "$CGROUP_NAME/$1"
   done < <(cgroup_roots)
+}
+
+# give_processors ROOT PATH…: what the kubelet gives to all pods together. On v1 a new cgroup weighs as much as one thread of a
+# daemon, so that a busy API server would starve the controller and the node agent.
+give_processors() {
+  local root=$1 path
+  shift
+  for path in "$@"; do
+    [[ ! -e $root/$path/cpu.shares ]] || echo $((1024 * $(nproc))) >"$root/$path/cpu.shares"
+  done
 }
 
 make_cgroup_in() {

@@ -212,6 +212,7 @@ impl Bench {
     /// Forks in a namespace without a pool.
     pub async fn cold(&self, count: usize) -> anyhow::Result<Vec<Duration>> {
         let mut measured = Vec::new();
+        self.full_pool().await?;
         let api: Api<Spark> = Api::namespaced(self.client.clone(), COLD_NAMESPACE);
         for i in 0..count {
             let name = format!("cold-{i}");
@@ -222,8 +223,7 @@ impl Bench {
             measured.push(at - start);
             api.delete(&name, &DeleteParams::default()).await?;
             self.cold_sparks.until_gone(&name).await?;
-            // Its pod ends after it.
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            self.nothing_cold().await?;
         }
         Ok(measured)
     }
@@ -235,22 +235,30 @@ impl Bench {
     }
 
     async fn full_pool(&self) -> anyhow::Result<()> {
-        let full = |pool: &SparkPool| {
-            pool.status.as_ref().is_some_and(|status| status.warm >= pool.spec.size && status.starting == 0)
-        };
-        self.pools.until("warm", full).await?;
-        // What was deleted before shall be gone, and not be measured with what comes.
+        let (_, pool) = self.pools.until("warm", |_| true).await?;
+        let size = usize::try_from(pool.spec.size)?;
         let api: Api<Pod> = Api::namespaced(self.client.clone(), NAMESPACE);
-        while api
-            .list_metadata(&Default::default())
-            .await?
-            .iter()
-            .any(|pod| pod.metadata.deletion_timestamp.is_some())
-        {
+        let is_warm = |pod: &&Pod| pod.labels().contains_key("sparks.loop.work/pool") && pod_is_ready(pod);
+        let ends = |pod: &Pod| pod.metadata.deletion_timestamp.is_some();
+        // What was deleted before shall be gone, and not be measured with what comes. The pods themselves are asked,
+        // because the pool's status waits for the end of a burst.
+        loop {
+            let pods = api.list(&Default::default()).await?.items;
+            if !pods.iter().any(ends) && pods.iter().filter(is_warm).count() == size {
+                break;
+            }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        self.pools.until("warm", full).await?;
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        Ok(())
+    }
+
+    /// Waits until the namespace without a pool has no pods.
+    async fn nothing_cold(&self) -> anyhow::Result<()> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), COLD_NAMESPACE);
+        while !api.list_metadata(&Default::default()).await?.items.is_empty() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         Ok(())
     }
 

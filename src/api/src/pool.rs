@@ -45,7 +45,7 @@ pub struct SparkPoolSpec {
     /// Warm pods to keep on each node that runs the node agent and matches nodeSelector. A fork starts where its source's blocks are, which is why this counts per node.
     #[schemars(range(min = 0, max = 200))]
     pub size: i32,
-    /// Size of a warm pod while it waits; the Spark's own resources are set by an in-place resize when it is taken. Default: requests of 10m CPU and 16Mi memory, limits of 2 CPU and 2Gi.
+    /// Size of a warm pod while it waits; the Spark's own resources are set by an in-place resize when it is taken. Default: requests of 5m CPU and 16Mi memory, limits of 2 CPU and 2Gi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
     /// Labels of the nodes on which warm pods wait; all nodes when empty.

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sparks_plan::spark::Start;
+use sparks_plan::{pool::Claims, spark::Start};
 
 /// How long a write may take to come back through the watch before it is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(30);
@@ -27,8 +27,10 @@ struct Inner {
     claims: HashMap<String, (String, Instant)>,
     /// Pod name (with namespace) to node: created for a pool, and maybe not in the cache yet.
     created: HashMap<String, (String, Instant)>,
-    /// Namespace to the last claim in it.
-    last_claim: HashMap<String, Instant>,
+    /// Namespace to the first and the last claim of the latest burst in it.
+    bursts: HashMap<String, (Instant, Instant)>,
+    /// Services (namespace, name) that were created and may not be in the cache yet.
+    services: HashMap<(String, String), Instant>,
     failures: HashMap<String, u32>,
 }
 
@@ -100,12 +102,31 @@ impl Memory {
 
     /// A warm pod of this namespace was taken.
     pub fn note_claim(&self, namespace: &str) {
-        self.inner().last_claim.insert(namespace.to_owned(), Instant::now());
+        let (goes_on, now) = (self.claims(namespace).go_on(), Instant::now());
+        let mut inner = self.inner();
+        let burst = inner.bursts.entry(namespace.to_owned()).or_insert((now, now));
+        *burst = if goes_on { (burst.0, now) } else { (now, now) };
     }
 
-    /// Since a warm pod of this namespace was taken.
-    pub fn since_last_claim(&self, namespace: &str) -> Duration {
-        self.inner().last_claim.get(namespace).map_or(Duration::MAX, Instant::elapsed)
+    /// The latest claims of warm pods of this namespace.
+    pub fn claims(&self, namespace: &str) -> Claims {
+        let burst = self.inner().bursts.get(namespace).copied();
+        burst.map_or(Claims::NONE, |(first, last)| Claims {
+            since_last: last.elapsed(),
+            since_first: first.elapsed(),
+        })
+    }
+
+    /// Whether a Service of this name is still to be made, as far as this memory goes; notes that it is being made.
+    pub fn make_service(&self, namespace: &str, name: &str) -> bool {
+        let mut inner = self.inner();
+        inner.services.retain(|_, at| at.elapsed() < FORGET_AFTER);
+        inner.services.insert((namespace.to_owned(), name.to_owned()), Instant::now()).is_none()
+    }
+
+    /// The Service is in the cache, or gone, or could not be made.
+    pub fn forget_service(&self, namespace: &str, name: &str) {
+        self.inner().services.remove(&(namespace.to_owned(), name.to_owned()));
     }
 
     /// A pod was created for a pool.
@@ -163,6 +184,27 @@ mod tests {
         assert!(!memory.reserve("pod", "b"));
         memory.release("pod");
         assert!(memory.reserve("pod", "b"));
+    }
+
+    #[test]
+    fn claims_without_a_lull_are_one_burst() {
+        let memory = Memory::default();
+        assert_eq!(memory.claims("team"), Claims::NONE);
+        memory.note_claim("team");
+        let first = memory.claims("team").since_first;
+        memory.note_claim("team");
+        let claims = memory.claims("team");
+        assert!(claims.since_first >= first && claims.since_first >= claims.since_last);
+        assert_eq!(memory.claims("other"), Claims::NONE);
+    }
+
+    #[test]
+    fn a_service_on_its_way_is_not_made_twice() {
+        let memory = Memory::default();
+        assert!(memory.make_service("team", "api") && !memory.make_service("team", "api"));
+        assert!(memory.make_service("other", "api"));
+        memory.forget_service("team", "api");
+        assert!(memory.make_service("team", "api"));
     }
 
     #[test]

@@ -300,13 +300,14 @@ fn watches(
     tasks.spawn(watch(Api::all(client.clone()), all(), writers.nodes, slim_node, move |_: &Node, _| {
         everything(&c, &t)
     }));
-    let t = triggers.clone();
+    let (c, t) = (context.clone(), triggers.clone());
     tasks.spawn(watch(
         Api::all(client.clone()),
         all(),
         writers.services,
         slim_service,
         move |o: &Service, _| {
+            c.memory.forget_service(&o.namespace().unwrap_or_default(), &o.name_any());
             named_spark(&t, o.namespace(), o.labels().get(labels::SPARK));
         },
     ));

@@ -36,14 +36,13 @@ impl LinuxHost {
     }
 
     fn container(&self, id: &str) -> Result<Arc<Container>, ContainerError> {
-        let mut known = self.containers.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, container| container.is_alive());
-        if let Some(container) = known.get(id) {
-            return Ok(Arc::clone(container));
+        let known = self.containers.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+        if let Some(container) = known.filter(|container| container.is_alive()) {
+            return Ok(container);
         }
-        drop(known);
         let found = Arc::new(Container::find(id)?);
         let mut known = self.containers.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, container| container.is_alive());
         known.insert(id.to_owned(), Arc::clone(&found));
         Ok(found)
     }

@@ -13,7 +13,9 @@ use crate::{
 };
 
 /// Forks often come in bursts; starting pods meanwhile would slow them down on a small node.
-const LULL: Duration = Duration::from_millis(400);
+const LULL: Duration = Duration::from_secs(1);
+/// Claims without a lull put off new pods for no longer than this.
+const LONGEST_BURST: Duration = Duration::from_secs(5);
 /// Most pods that one pass starts on one node.
 const AT_ONCE: usize = 10;
 
@@ -29,14 +31,39 @@ pub struct Observed {
     pub nodes: Vec<String>,
     /// Nodes on which warm pods may stay: also those whose node agent is restarting.
     pub kept_nodes: Vec<String>,
-    /// Since the last warm pod of this namespace was taken.
-    pub since_last_claim: Duration,
+    /// Claims of warm pods of this namespace.
+    pub claims: Claims,
     /// Makes pods.
     pub template: Template,
     /// A new random suffix of a name each time.
     pub suffixes: Vec<String>,
     /// The clock.
     pub now: Timestamp,
+}
+
+/// When warm pods were claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claims {
+    /// Since the last one.
+    pub since_last: Duration,
+    /// Since the first one that was followed by others without a lull.
+    pub since_first: Duration,
+}
+
+impl Claims {
+    /// None, as far as anybody knows.
+    pub const NONE: Self = Self { since_last: Duration::MAX, since_first: Duration::MAX };
+
+    /// Whether one more claim still belongs to the same burst.
+    #[must_use]
+    pub fn go_on(&self) -> bool {
+        self.since_last < LULL
+    }
+
+    /// Whether what can wait is to wait for the end of a burst.
+    fn hold_off(&self) -> bool {
+        self.go_on() && self.since_first < LONGEST_BURST
+    }
 }
 
 /// What to do now, and how the pool then is.
@@ -48,6 +75,8 @@ pub struct Plan {
     pub delete: Vec<Arc<Pod>>,
     /// The whole status.
     pub status: SparkPoolStatus,
+    /// Whether the status may wait for the next pass, because a burst of claims goes on.
+    pub status_may_wait: bool,
     /// Look again after this time even if nothing happens.
     pub requeue: Option<Duration>,
 }
@@ -72,6 +101,9 @@ pub fn plan(seen: &Observed) -> Plan {
         alive.iter().filter(|pod| !pods::wanted_node(pod).is_some_and(|node| seen.kept_nodes.contains(node)));
     plan.delete.extend(elsewhere.cloned());
     plan.status = status(seen, &alive);
+    if seen.claims.hold_off() {
+        (plan.status_may_wait, plan.requeue) = (true, Some(LULL));
+    }
     plan
 }
 
@@ -90,9 +122,7 @@ fn plan_node<'a>(
         .collect();
     let there = here.len() + seen.expected.iter().filter(|expected| *expected == node).count();
     if there < wanted {
-        // Below a quarter of the pool it can't wait for a lull any more.
-        if seen.since_last_claim < LULL && there * 4 > wanted {
-            plan.requeue = Some(LULL);
+        if seen.claims.hold_off() {
             return;
         }
         let missing = (wanted - there).min(AT_ONCE);
@@ -166,7 +196,7 @@ mod tests {
             expected: vec![],
             nodes: vec!["n1".into()],
             kept_nodes: vec!["n1".into()],
-            since_last_claim: Duration::MAX,
+            claims: Claims::NONE,
             template: template.clone(),
             suffixes: (0..suffixes_needed(1)).map(|i| format!("s{i}")).collect(),
             now: Timestamp::UNIX_EPOCH,
@@ -181,11 +211,14 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_of_claims_is_waited_out_unless_the_pool_is_nearly_empty() {
+    fn a_burst_of_claims_is_waited_out_unless_it_does_not_end() {
         let mut seen = observed(8, 4);
-        seen.since_last_claim = Duration::ZERO;
-        assert!(plan(&seen).create.is_empty() && plan(&seen).requeue.is_some());
-        assert_eq!(plan(&Observed { pods: seen.pods[..2].to_vec(), ..seen }).create.len(), 6);
+        seen.claims = Claims { since_last: Duration::ZERO, since_first: Duration::from_secs(1) };
+        let during = plan(&seen);
+        assert!(during.create.is_empty() && during.status_may_wait && during.requeue.is_some());
+        seen.claims.since_first = LONGEST_BURST;
+        let after = plan(&seen);
+        assert!(after.create.len() == 4 && !after.status_may_wait);
     }
 
     #[test]

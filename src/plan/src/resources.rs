@@ -10,7 +10,7 @@ use crate::quantity::nanos;
 type List = BTreeMap<String, Quantity>;
 
 /// Size of a pod that says nothing else.
-const DEFAULT_REQUESTS: [(&str, &str); 2] = [("cpu", "10m"), ("memory", "16Mi")];
+const DEFAULT_REQUESTS: [(&str, &str); 2] = [("cpu", "5m"), ("memory", "16Mi")];
 const DEFAULT_LIMITS: [(&str, &str); 2] = [("cpu", "2"), ("memory", "2Gi")];
 
 /// What a pod gets: `wanted` over the defaults, always Burstable, because the quality-of-service class of a pod can't

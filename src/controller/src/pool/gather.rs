@@ -30,7 +30,7 @@ pub fn gather(pool: &Arc<SparkPool>, context: &Context) -> Observed {
         suffixes: (0..suffixes_needed(nodes.len())).map(|_| suffix()).collect(),
         nodes,
         kept_nodes: context.hub.nodes_matching(pool),
-        since_last_claim: context.memory.since_last_claim(&namespace),
+        claims: context.memory.claims(&namespace),
         template: context.template.clone(),
         pool: pool.clone(),
         now: Timestamp::now(),

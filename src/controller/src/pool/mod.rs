@@ -21,6 +21,9 @@ pub async fn reconcile(pool: Arc<SparkPool>, context: Arc<Context>) -> Result<Ac
     let seen = gather::gather(&pool, &context);
     let plan = sparks_plan::pool::plan(&seen);
     let applied = apply::apply(&context, &pool, &plan).await;
+    if plan.status_may_wait && applied.is_ok() {
+        return Ok(plan.requeue.map_or_else(Action::await_change, Action::requeue));
+    }
     let api = context.api(&pool.namespace().unwrap_or_default());
     let status = apply::status(&plan, &applied, &pool);
     context.write_status::<SparkPool, _>(&api, &pool.name_any(), pool.status.as_ref(), &status).await?;

@@ -6,7 +6,7 @@ use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::{
     ResourceExt,
-    api::{DeleteParams, Patch, PostParams, Preconditions},
+    api::{Api, DeleteParams, Patch, PostParams, Preconditions},
 };
 use serde_json::Value;
 use sparks_api::{EnvSource, Spark, Volume};
@@ -51,7 +51,8 @@ pub async fn apply(context: &Arc<Context>, spark: &Arc<Spark>, actions: &[Action
     let uid = spark.uid().unwrap_or_default();
     let results = join_all(actions.iter().map(|action| one(context, spark, action))).await;
     let warm = actions.iter().any(|action| matches!(action, Action::Claim { .. }));
-    if warm || actions.iter().any(|action| matches!(action, Action::CreatePod(_))) {
+    let cold = actions.iter().any(|action| matches!(action, Action::CreatePod(_)));
+    if (warm || cold) && results.iter().all(Result::is_ok) {
         context.memory.claimed(&uid, warm);
     }
     results.into_iter().collect()
@@ -85,9 +86,7 @@ async fn one(context: &Arc<Context>, spark: &Arc<Spark>, action: &Action) -> Res
                 pods.patch_subresource("resize", &pod.name_any(), &params(), &Patch::Strategic(patch)).await;
             Ok(ignore_not_found(resized)?)
         }
-        Action::CreateService(service) => {
-            Ok(ignore_exists(services.create(&PostParams::default(), service).await)?)
-        }
+        Action::CreateService(service) => create_service(context, &services, service).await,
         Action::PatchService(patch) => {
             Ok(ignore_not_found(services.patch(&spark.name_any(), &params(), &Patch::Merge(patch)).await)?)
         }
@@ -115,6 +114,18 @@ async fn claim(context: &Context, spark: &Spark, pod: &Pod, patch: &Value) -> Re
             Err(error.into())
         }
     }
+}
+
+async fn create_service(context: &Context, api: &Api<Service>, service: &Service) -> Result<(), ApplyError> {
+    let (namespace, name) = (service.namespace().unwrap_or_default(), service.name_any());
+    if !context.memory.make_service(&namespace, &name) {
+        return Ok(());
+    }
+    let created = api.create(&PostParams::default(), service).await;
+    if created.is_err() {
+        context.memory.forget_service(&namespace, &name);
+    }
+    Ok(ignore_exists(created)?)
 }
 
 async fn create_volume(

@@ -1,7 +1,7 @@
 //! Simple quotas (squota, Linux 6.7).
 //!
 //! Every block is charged to the subvolume that wrote it first, until nothing references it any more. A snapshot is
-//! born with almost nothing (one tree block of 16 KiB), and a subvolume that is made inside another one joins the
+//! born with almost nothing (one tree block), and a subvolume that is made inside another one joins the
 //! quota groups of that one (`qgroup_auto_inherit` in fs/btrfs/qgroup.c).
 
 use std::os::fd::AsFd;

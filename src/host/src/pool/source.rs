@@ -18,13 +18,27 @@ use crate::btrfs::{self, FilesystemId};
 const SUPERBLOCK: u64 = 0x1_0000;
 const MAGIC: &[u8; 8] = b"_BHRfS_M";
 
+/// Size of a metadata block. A snapshot adds a reference to every child of its source's root node, and each sibling makes
+/// those references sparser. With 300 forks of one Debian image, one more costs 21 ms of CPU and writes 4.4 MiB with btrfs's
+/// default of 16 KiB and two copies, 10 ms and 1.6 MiB with 32 KiB and one copy; an fsync takes as long as before.
+const NODE_SIZE: usize = 32 << 10;
+
+/// How often metadata is stored.
+#[derive(Clone, Copy)]
+enum Copies {
+    /// A file is as safe as the filesystem that it is on.
+    One,
+    /// btrfs's default on a device.
+    Two,
+}
+
 /// Mounts the pool and returns its directory.
 pub(super) fn mount(source: &PoolSource, mount_point: &Path) -> Result<PathBuf> {
     match source {
         PoolSource::Path { path } => return Ok(path.clone()),
         PoolSource::Device { path } => {
             match superblock(path)? {
-                Superblock::Blank => mkfs(path)?,
+                Superblock::Blank => mkfs(path, Copies::Two)?,
                 Superblock::Btrfs(_) => {}
                 Superblock::Other => return Err(PoolError::ForeignData { path: path.clone() }),
             }
@@ -50,7 +64,7 @@ fn ensure_loop_file(path: &Path, size: u64) -> Result<File> {
     }
     match superblock(path)? {
         Superblock::Btrfs(_) => {}
-        Superblock::Blank => mkfs(path)?,
+        Superblock::Blank => mkfs(path, Copies::One)?,
         Superblock::Other => return Err(PoolError::ForeignData { path: path.to_owned() }),
     }
     let open = || -> io::Result<File> {
@@ -71,7 +85,7 @@ fn make_loop_file(path: &Path, size: u64) -> Result<()> {
         File::create(&new)?.set_len(size)
     };
     make().map_err(PoolError::io("make", shown.clone()))?;
-    mkfs(&new)?;
+    mkfs(&new, Copies::One)?;
     let publish = || -> io::Result<()> {
         File::open(&new)?.sync_all()?;
         std::fs::rename(&new, path)
@@ -109,9 +123,18 @@ fn read_superblock(path: &Path) -> io::Result<Superblock> {
     Ok(if blank { Superblock::Blank } else { Superblock::Other })
 }
 
-fn mkfs(path: &Path) -> Result<()> {
+fn mkfs(path: &Path, copies: Copies) -> Result<()> {
     let fail = |output: String| PoolError::Mkfs { path: path.to_owned(), output };
-    let result = Command::new("mkfs.btrfs").args(["--quiet", "--label", "sparks"]).arg(path).output();
+    // Not below a page, which older versions of mkfs take for the smallest block.
+    let node_size = NODE_SIZE.max(rustix::param::page_size()).to_string();
+    let copies = match copies {
+        Copies::One => "single",
+        Copies::Two => "dup",
+    };
+    let result = Command::new("mkfs.btrfs")
+        .args(["--quiet", "--label", "sparks", "--nodesize", &node_size, "--metadata", copies])
+        .arg(path)
+        .output();
     let result = result.map_err(|error| fail(format!("{error}; is btrfs-progs in the agent's image?")))?;
     if result.status.success() {
         return Ok(());

@@ -29,8 +29,8 @@ pub const MANAGER: &str = "sparks-node";
 /// How long a service may take until the status is written without it.
 const SERVICE_PATIENCE: Duration = Duration::from_secs(1);
 /// How long an attach may take to begin until the status is written without it: the claim of the pod comes by another
-/// watch than the Volume, mostly within milliseconds of it.
-const ATTACH_PATIENCE: Duration = Duration::from_millis(100);
+/// watch than the Volume, mostly within milliseconds of it, and in a burst of forks they all wait for one processor.
+const ATTACH_PATIENCE: Duration = Duration::from_millis(500);
 /// After this, the watch has shown the last write, and what it shows counts, whoever wrote it.
 const WATCH_LAG: Duration = Duration::from_secs(10);
 

@@ -26,8 +26,9 @@ use crate::{
     resources,
 };
 
-/// After this time a start shows its progress; a warm one is over by then and costs no write for it.
-const SHOW_PROGRESS_AFTER: Duration = Duration::from_millis(250);
+/// After this time a start shows its progress; a warm one is over by then, in a burst on a small node too, and costs no
+/// write for it.
+const SHOW_PROGRESS_AFTER: Duration = Duration::from_secs(1);
 
 /// After this time the Secrets and ConfigMaps with public keys are read again; they aren't watched. What was read may be
 /// a quarter of a minute old (`FRESH` of the controller), so that a change is seen within a minute.
@@ -150,9 +151,13 @@ impl Draft<'_> {
             return Err(Blocked::waiting(reason::PROVISIONING, "the disks are being taken out of the trash"));
         }
         self.refuse_to_start_over()?;
+        if self.is_fast() && self.seen.start.claim.is_some() {
+            // The Volume is written, and its pod came through its watch first: a pass now would claim a second pod.
+            return Err(Blocked::waiting(reason::PROVISIONING, "the disks are being made"));
+        }
         let source = self.seen.source.clone()?;
         let node = self.node_for(source.node)?;
-        let pod = self.find_pod(&node);
+        let pod = self.own_pod(&node).or_else(|| self.find_pod(&node));
         let name = names::volume(&self.seen.spark.name_any(), &self.uid());
         self.create_volume(name, node, source.volume, pod.as_deref());
         Err(Blocked::waiting(reason::PROVISIONING, "the disks are being made"))
@@ -208,6 +213,13 @@ impl Draft<'_> {
             "the node {node}, which holds the data, is gone or runs no node agent; it goes on when the node is back"
         );
         Err(Blocked::waiting(reason::NODE_LOST, message))
+    }
+
+    /// A pod that was claimed by a pass that came no further.
+    fn own_pod(&self, node: &str) -> Option<Arc<Pod>> {
+        let is_here =
+            |pod: &&Arc<Pod>| !pods::is_ending(pod) && pods::node(pod).map(String::as_str) == Some(node);
+        self.seen.pods.iter().find(is_here).cloned()
     }
 
     /// A warm pod to claim, else an ordinary one, which has no uid yet and so is attached at the next pass.

@@ -167,6 +167,20 @@ fn a_warm_start_is_one_claim_one_volume_and_no_status() {
 }
 
 #[test]
+fn a_spark_whose_pod_shows_before_its_volume_claims_no_second_pod() {
+    let mut seen = observed(from_image());
+    (seen.warm, seen.pods) = (vec![warm("w", "n1")], vec![mine("first")]);
+    seen.start.claim = Some(Duration::from_millis(8));
+    let early = plan(&seen);
+    assert_eq!((early.actions.len(), early.status_may_wait), (0, true));
+    assert!(early.requeue.is_some(), "but it doesn't trust in the watch for ever");
+    seen.start.age = Duration::from_secs(1);
+    let late = plan(&seen);
+    assert!(late.actions.iter().all(|a| !matches!(a, Action::Claim { .. } | Action::CreatePod(_))));
+    assert_eq!(created_volume(&late).unwrap().spec.attachment.as_ref().unwrap().pod_name, "first");
+}
+
+#[test]
 fn a_fork_takes_a_warm_pod_only_on_the_node_of_its_source() {
     let mut seen = observed(from_image());
     seen.source = Ok(Source { node: Some("n2".into()), ..of_image("team", "debian") });
