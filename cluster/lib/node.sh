@@ -102,7 +102,7 @@ write_cni_config() {
 END
 }
 
-# By default containerd asks every shim for its statistics once a second: with 150 pods that is a third of two processors, for
+# By default containerd asks every shim for its statistics once a second: with 150 pods it and they take up to a quarter of two processors, for
 # numbers that the kubelet reads every ten seconds.
 write_containerd_config() {
   local restrict=false
