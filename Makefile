@@ -16,8 +16,9 @@ down: ## Stop the local cluster and remove all of it
 test: ## Run all tests, those that need a cluster included
 	@make/test
 
-bench: ## Measure forks, starts and memory on the local cluster
+bench: ## Measure forks, starts, memory, SSH and HTTP on the local cluster
 	@make/test bench
+	@make/test bench-ssh
 
 soak: ## Keep the local cluster busy, and check that nothing is lost
 	@make/test soak

@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod report;
+
 use std::{
     io::Write,
     process::{Command, Output, Stdio},

@@ -10,7 +10,7 @@ use crate::complete::{contexts, namespaces};
 use crate::parse;
 use crate::verbs::{
     checkpoint, completion, cp, exec, fork, logs, ls, new, pool, restore, rm, sessions, show, ssh, start, stop, top,
-    undelete, verify, version,
+    undelete, url, verify, version,
 };
 
 const AFTER_HELP: &str = "\
@@ -141,6 +141,8 @@ pub enum Verb {
     /// What OpenSSH runs to learn a Spark's host key
     #[command(hide = true)]
     SshKnownHosts(ssh::known_hosts::Args),
+    /// Print the address of a Spark's service, or a signed link to it
+    Url(url::Args),
     /// Look back at recorded sessions
     Sessions(sessions::Args),
     /// Stop Sparks; they keep their disks

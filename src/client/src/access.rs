@@ -65,7 +65,8 @@ impl Scope {
     fn parse(text: &str) -> Option<Self> {
         let (namespace, name) = text.split_once('/')?;
         let name = (name != "*").then(|| name.to_owned());
-        (!namespace.is_empty() && name.as_deref() != Some("")).then(|| Self { namespace: namespace.into(), name })
+        (!namespace.is_empty() && name.as_deref() != Some(""))
+            .then(|| Self { namespace: namespace.into(), name })
     }
 }
 
@@ -244,7 +245,13 @@ impl Key {
     ///
     /// # Errors
     /// [`Refused`].
-    pub fn open(&self, token: &str, namespace: &str, name: &str, now: Timestamp) -> Result<Timestamp, Refused> {
+    pub fn open(
+        &self,
+        token: &str,
+        namespace: &str,
+        name: &str,
+        now: Timestamp,
+    ) -> Result<Timestamp, Refused> {
         let token = Token::parse(token).ok_or(Refused::Forged)?;
         if !token.scope.covers(namespace, name) {
             return Err(Refused::Foreign);
@@ -346,13 +353,23 @@ mod tests {
 
     #[test]
     fn tokens_of_other_libraries_are_accepted_if_the_algorithm_is_hs256() {
-        assert!(key().open(&signed(r#"{"typ":"JWT","alg":"HS256","kid":"1"}"#, CLAIMS), "team-a", "api", at(1)).is_ok());
+        assert!(
+            key()
+                .open(&signed(r#"{"typ":"JWT","alg":"HS256","kid":"1"}"#, CLAIMS), "team-a", "api", at(1))
+                .is_ok()
+        );
         let many = r#"{"iat":5,"aud":["x","sparks"],"sub":"team-a/*","exp":100,"nbf":10}"#;
         let many = signed(r#"{"alg":"HS256"}"#, many);
         assert!(key().open(&many, "team-a", "api", at(10)).is_ok());
         assert_eq!(key().open(&many, "team-a", "api", at(9)), Err(Refused::Expired));
-        for header in [r#"{"alg":"none"}"#, r#"{"alg":"HS384"}"#, r#"{"alg":"HS256","crit":["b64"]}"#, "{}", "x"] {
-            assert_eq!(key().open(&signed(header, CLAIMS), "team-a", "api", at(1)), Err(Refused::Forged), "{header}");
+        for header in
+            [r#"{"alg":"none"}"#, r#"{"alg":"HS384"}"#, r#"{"alg":"HS256","crit":["b64"]}"#, "{}", "x"]
+        {
+            assert_eq!(
+                key().open(&signed(header, CLAIMS), "team-a", "api", at(1)),
+                Err(Refused::Forged),
+                "{header}"
+            );
         }
     }
 

@@ -58,10 +58,10 @@ pub struct SshLimits {
     #[arg(long, env = "SPARKS_SSH_MAX_CONNECTIONS", default_value_t = 4096)]
     pub ssh_max_connections: usize,
     /// SSH connections at once that have not authenticated yet; further ones are closed as they come.
-    #[arg(long, env = "SPARKS_SSH_MAX_STARTUPS", default_value_t = 100)]
+    #[arg(long, env = "SPARKS_SSH_MAX_STARTUPS", default_value_t = 512)]
     pub ssh_max_startups: usize,
     /// The same from one address (IPv4) or one /64 (IPv6).
-    #[arg(long, env = "SPARKS_SSH_MAX_STARTUPS_PER_SOURCE", default_value_t = 10)]
+    #[arg(long, env = "SPARKS_SSH_MAX_STARTUPS_PER_SOURCE", default_value_t = 64)]
     pub ssh_max_startups_per_source: usize,
     /// How long a connection may take to authenticate.
     #[arg(long, env = "SPARKS_SSH_LOGIN_GRACE", default_value = "60s", value_parser = positive_duration)]

@@ -7,3 +7,4 @@ pub mod recording;
 pub mod run;
 pub mod secrets;
 pub mod ssh;
+mod taps;

@@ -6,7 +6,6 @@ use anyhow::Context as _;
 use kube::Client;
 use prometheus_client::registry::Registry;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use sparks_api::SSH_PORT;
 use sparks_ops::{admin, shutdown};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -14,8 +13,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Config,
     directory::Directory,
-    http, secrets,
-    ssh::{self, authorities::Authorities},
+    http,
+    recording::{Recorder, Store},
+    secrets,
+    ssh::{self, Record, authorities::Authorities, dial::Guests},
+    taps::Taps,
 };
 
 /// Runs until a signal comes and everything that was relayed then has ended.
@@ -45,7 +47,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let mut servers: JoinSet<std::io::Result<()>> = JoinSet::new();
     let listener = TcpListener::bind(config.ssh_listen).await.context("the SSH address can't be bound")?;
-    let settings = ssh_settings(&config, directory.clone(), keys, ssh_metrics)?;
+    let recorder = recorder(&config, client.clone())?;
+    let settings = ssh_settings(&config, directory.clone(), keys, ssh_metrics, recorder)?;
     let ssh = ssh::serve(settings, listener, stop.clone());
     servers.spawn(async move {
         ssh.await;
@@ -73,6 +76,7 @@ fn ssh_settings(
     directory: Directory,
     keys: secrets::Keys,
     metrics: ssh::Metrics,
+    recorder: Option<Arc<dyn Record>>,
 ) -> anyhow::Result<ssh::Settings<Directory>> {
     Ok(ssh::Settings {
         sparks: directory,
@@ -81,9 +85,18 @@ fn ssh_settings(
         default_namespace: config.default_namespace.clone(),
         limits: config.ssh,
         metrics,
-        recorder: None,
-        guest_port: SSH_PORT,
+        recorder,
+        guests: Guests::default(),
     })
+}
+
+/// What records sessions, if there is a place for recordings; it also tidies that, on a task of its own.
+fn recorder(config: &Config, client: Client) -> anyhow::Result<Option<Arc<dyn Record>>> {
+    let Some(folder) = &config.recordings_dir else { return Ok(None) };
+    let store = Store::open(folder.clone()).context("the directory of recordings can't be used")?;
+    let recorder = Recorder::new(Arc::new(store), client);
+    tokio::spawn(recorder.clone().sweep(config.recordings_retention));
+    Ok(Some(Arc::new(Taps(recorder))))
 }
 
 /// Every relayed connection takes two file descriptors, and the soft limit is 1024 in many places.

@@ -53,6 +53,11 @@ pub enum Command {
     Ssh(Entrance),
     /// `sftp`.
     Sftp,
+    /// `rc`, which only a session runs.
+    Rc {
+        /// `argv[0]`, the program and its arguments.
+        command: Vec<OsString>,
+    },
     /// `--help`.
     Help,
     /// `--version`.
@@ -99,6 +104,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Command, ArgumentError> {
         Some(Value(name)) if name == "tar-in" => tar_in(parser),
         Some(Value(name)) if name == "ssh" => ssh(parser),
         Some(Value(name)) if name == "sftp" => Ok(Command::Sftp),
+        Some(Value(name)) if name == "rc" => Ok(Command::Rc { command: parser.raw_args()?.collect() }),
         Some(Value(name)) => Err(ArgumentError::Unknown(name.to_string_lossy().into_owned())),
         Some(other) => Err(other.unexpected().into()),
     }

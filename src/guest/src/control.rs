@@ -30,7 +30,7 @@ pub enum Event {
     /// An agent dialled in; from now on it alone counts.
     Connected(Connection),
     /// The agent of that connection said something.
-    Message(u64, ToGuest),
+    Message(u64, Box<ToGuest>),
     /// That connection is gone.
     Closed(u64),
 }
@@ -129,7 +129,7 @@ async fn serve(
         loop {
             match sparks_proto::read(&mut read).await {
                 Ok(message) => {
-                    if events.send(Event::Message(id, message)).await.is_err() {
+                    if events.send(Event::Message(id, Box::new(message))).await.is_err() {
                         return;
                     }
                 }

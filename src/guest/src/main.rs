@@ -48,6 +48,7 @@ fn main() -> ExitCode {
             Err(error) => fail(&error, ssh::FAILED_EXIT),
         },
         Command::Sftp => ssh::sftp::main(),
+        Command::Rc { command } => ssh::session::rc::main(command.into_iter()),
         Command::Help => print(arguments::HELP),
         Command::Version => print(concat!("sparks-guest ", env!("CARGO_PKG_VERSION"), "\n")),
     }

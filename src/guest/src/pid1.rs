@@ -227,7 +227,7 @@ impl Guest {
             }
             Event::Closed(id) => drop(self.connection.take_if(|connection| connection.id == id)),
             Event::Message(id, message) if self.connection.as_ref().is_some_and(|now| now.id == id) => {
-                match message {
+                match *message {
                     ToGuest::Run(computer) => self.run(computer),
                     ToGuest::Quiesce => self.end(Ending::Quiesce),
                 }

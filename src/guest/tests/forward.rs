@@ -120,8 +120,11 @@ fn ask_port(stream: TcpStream, length: usize) {
     assert_reversed(content, &received);
 }
 
-/// A port at which nobody listens.
-fn closed_port() -> u16 {
+/// A port at which nobody listens: tcpmux, which nobody has.
+const CLOSED: u16 = 1;
+
+/// A port that is free at the moment.
+fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -181,12 +184,13 @@ fn a_free_port_of_the_spark_is_chosen_told_and_given_back() {
 fn a_cancelled_forward_is_over() {
     let sshd = Sshd::start();
     let master = Master::start(&sshd);
-    let forward = format!("127.0.0.1:{}:localhost:{}", closed_port(), reversing_port());
-    let port: u16 = forward.split(':').nth(1).unwrap().parse().unwrap();
+    // An address that nothing else here listens at, and a port that the kernel gives to nobody by itself.
+    let place = ("127.0.0.78", 20_778);
+    let forward = format!("{}:{}:localhost:{}", place.0, place.1, reversing_port());
     master.forward(&["-R", &forward]);
-    ask_port(TcpStream::connect(("127.0.0.1", port)).unwrap(), 10);
+    ask_port(TcpStream::connect(place).unwrap(), 10);
     printed(&master.control("cancel", &["-R", &forward]));
-    eventually("it is over", || TcpStream::connect(("127.0.0.1", port)).is_err().then_some(()));
+    eventually("it is over", || TcpStream::connect(place).is_err().then_some(()));
 }
 
 #[test]
@@ -219,7 +223,7 @@ fn a_connection_that_cannot_be_made_is_explained_in_openssh_s_words() {
         assert_eq!(output.status.code(), Some(255));
         complaints(&output)
     };
-    let refused = try_it(&format!("localhost:{}", closed_port()));
+    let refused = try_it(&format!("localhost:{CLOSED}"));
     assert!(refused.contains("open failed: connect failed: Connection refused"), "{refused}");
     let unknown = try_it("no-such-host.invalid:80");
     assert!(unknown.contains("open failed: connect failed: no-such-host.invalid: "), "{unknown}");
@@ -231,7 +235,7 @@ fn the_client_is_a_socks_proxy_into_the_spark() {
     let master = Master::start(&sshd);
     // No way to have ssh choose the port; that somebody else gets it meanwhile is made up for by another one.
     let port = eventually("a port for the proxy", || {
-        let port = closed_port();
+        let port = free_port();
         master.control("forward", &["-D", &format!("127.0.0.1:{port}")]).status.success().then_some(port)
     });
     let target = reversing_port();

@@ -1,6 +1,8 @@
 //! `sftp` as OpenSSH's own clients see it: sftp(1) and scp(1) with `-D`, on the real binary.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod sshd;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
@@ -261,4 +263,22 @@ fn a_directory_of_thousands_is_listed_whole() {
     }
     let listing = place.sftp("ls -1\n");
     assert_eq!(listing.lines().filter(|line| line.starts_with("file-")).count(), 3000);
+}
+
+#[test]
+fn by_ssh_it_is_the_subsystem_that_sftp_and_scp_ask_for() {
+    let sshd = sshd::Sshd::start();
+    let content = content(3_000_000);
+    fs::write(sshd.path("file"), &content).unwrap();
+    let address = |path: &str| format!("127.0.0.1:{}", sshd.path(path).display());
+    let run = |program: &str, arguments: &[&str]| {
+        let mut client = Command::new(program);
+        client.args(sshd.options(&sshd.path("key"))).args(["-P", &sshd.port.to_string()]).args(arguments);
+        sshd::printed(&client.current_dir(sshd.folder.path()).stdin(Stdio::null()).output().unwrap());
+    };
+    run("scp", &["file", &address("by-scp")]);
+    run("sftp", &[&address("by-scp"), "by-sftp"]);
+    for name in ["by-scp", "by-sftp"] {
+        assert!(fs::read(sshd.path(name)).unwrap() == content, "{name}");
+    }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use sparks_proto::SshServer;
-use sshd::{Sshd, complaints, eventually, new_key, printed, user};
+use sshd::{Sshd, complaints, eventually, new_key, printed};
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
@@ -25,7 +25,7 @@ fn assert_refused(output: &Output) {
 
 fn sign(folder: &Path, key: &str, options: &[&str]) {
     let status = Command::new("ssh-keygen")
-        .args(["-q", "-s", "ca", "-I", "alice", "-n", &user()])
+        .args(["-q", "-s", "ca", "-I", "alice", "-n", "root"])
         .args(options)
         .arg(format!("{key}.pub"))
         .current_dir(folder)
@@ -35,7 +35,10 @@ fn sign(folder: &Path, key: &str, options: &[&str]) {
 }
 
 /// A server that trusts a certificate authority, whose client has the keys of these names, each with a certificate.
-fn with_certificates(certificates: &[(&str, &[&str])], authority: impl FnOnce(&mut SshServer, String)) -> Sshd {
+fn with_certificates(
+    certificates: &[(&str, &[&str])],
+    authority: impl FnOnce(&mut SshServer, String),
+) -> Sshd {
     Sshd::with("", |server, folder| {
         server.authorized_keys.clear();
         authority(server, new_key(&folder.join("ca")));
@@ -59,14 +62,12 @@ fn a_wrong_key_and_an_unknown_user_are_refused_in_the_same_words() {
     let sshd = Sshd::start();
     new_key(&sshd.path("other"));
     assert_refused(&try_key(&sshd, "other", "true"));
-    for name in ["no-such-user", "", "0", "../etc", "a b"] {
+    for name in ["no-such-user", "0", "../etc", "root:x", "\u{e9}"] {
         let mut client = Command::new("ssh");
         // Before the other options: the first value counts.
-        client.arg(format!("-oUser={}", if name.is_empty() { "x\u{1}" } else { name }));
-        client.args(sshd.options(&sshd.path("key"))).args(["-p", &sshd.port.to_string(), "127.0.0.1", "true"]);
-        let output = client.output().unwrap();
-        assert!(complaints(&output).contains("Permission denied") || complaints(&output).contains("invalid"));
-        assert_eq!(output.status.code(), Some(255));
+        client.arg(format!("-oUser={name}")).args(sshd.options(&sshd.path("key")));
+        let output = client.args(["-p", &sshd.port.to_string(), "127.0.0.1", "true"]).output().unwrap();
+        assert_refused(&output);
     }
     assert!(sshd.log().contains("there is no user `no-such-user`"), "{}", sshd.log());
 }
@@ -113,10 +114,9 @@ fn certificates_are_held_to_their_time_their_principals_and_their_options() {
         ("here", &["-O", "source-address=127.0.0.0/8"]),
         ("forced", &["-O", "force-command=echo forced"]),
     ];
-    for authority in [
-        installation_wide as fn(&mut SshServer, String),
-        |server, key| server.authorized_keys.push(format!("cert-authority {key}")),
-    ] {
+    for authority in [installation_wide as fn(&mut SshServer, String), |server, key| {
+        server.authorized_keys.push(format!("cert-authority {key}"))
+    }] {
         let sshd = with_certificates(&certificates, authority);
         assert_eq!(printed(&try_key(&sshd, "good", "echo in")), "in\n");
         assert_eq!(printed(&try_key(&sshd, "here", "echo in")), "in\n");
@@ -160,10 +160,9 @@ fn a_user_of_the_sparks_database_is_taken_on_with_its_groups_home_and_shell() {
         return;
     }
     let script = "
-        d=$(mktemp -d)
-        echo 'garbage\nroot:x:0:0::/root:/bin/sh\ntester:x:4711:4712::/usr:/bin/sh\nclosed:x:4713:4713::/:/usr/sbin/nologin\nbare:x:4714:4714::/no/such/home:' >$d/passwd
-        echo 'one:x:5001:tester\ntwo:x:5002:other,tester' >$d/group
-        mount --bind $d/passwd /etc/passwd && mount --bind $d/group /etc/group";
+        echo 'garbage\nroot:x:0:0::/root:/bin/sh\ntester:x:4711:4712::/usr:/bin/sh\nclosed:x:4713:4713::/:/usr/sbin/nologin\nbare:x:4714:4714::/no/such/home:' >passwd
+        echo 'one:x:5001:tester\ntwo:x:5002:other,tester' >group
+        mount --bind group /etc/group";
     let sshd = Sshd::with(script, |_, _| {});
     let run = |user: &str, command: &str| {
         let mut client = Command::new("ssh");
@@ -174,7 +173,10 @@ fn a_user_of_the_sparks_database_is_taken_on_with_its_groups_home_and_shell() {
     assert_eq!(printed(&run("tester", id)), "4711 4712 4712 5001 5002 /usr /usr /bin/sh sh\n");
     // Nothing of the server's rights is left.
     let rights = run("tester", "grep -E '^(Cap(Prm|Eff)|Uid)' /proc/self/status | tr -s '\\t' ' '");
-    assert_eq!(printed(&rights), "Uid: 4711 4711 4711 4711\nCapPrm: 0000000000000000\nCapEff: 0000000000000000\n");
+    assert_eq!(
+        printed(&rights),
+        "Uid: 4711 4711 4711 4711\nCapPrm: 0000000000000000\nCapEff: 0000000000000000\n"
+    );
     let bare = run("bare", "echo $SHELL; pwd");
     assert_eq!(printed(&bare), "/bin/sh\n/\n");
     assert!(complaints(&bare).contains("Could not chdir to home directory /no/such/home"));
@@ -188,7 +190,7 @@ fn a_user_database_that_is_no_file_lets_nobody_in_and_hangs_nobody() {
     if !is_root() {
         return;
     }
-    let script = "d=$(mktemp -d); mkfifo $d/passwd; mount --bind $d/passwd /etc/passwd";
+    let script = "mkfifo fifo; mount --bind fifo /etc/passwd";
     let sshd = Sshd::with(script, |_, _| {});
     assert_refused(&sshd.run("true"));
 }
@@ -198,9 +200,7 @@ fn the_memory_of_a_server_is_closed_to_its_user() {
     if !is_root() {
         return;
     }
-    let script = "
-        d=$(mktemp -d); echo 'tester:x:4711:4712::/:/bin/sh' >$d/passwd; mount --bind $d/passwd /etc/passwd";
-    let sshd = Sshd::with(script, |_, _| {});
+    let sshd = Sshd::with("echo 'tester:x:4711:4712::/:/bin/sh' >passwd", |_, _| {});
     let mut client = Command::new("ssh");
     client.arg("-oUser=tester").args(sshd.options(&sshd.path("key"))).args(["-p", &sshd.port.to_string()]);
     let output = client.args(["127.0.0.1", "cat /proc/$PPID/environ"]).output().unwrap();
@@ -210,7 +210,8 @@ fn the_memory_of_a_server_is_closed_to_its_user() {
 #[test]
 fn garbage_and_half_a_greeting_end_that_connection_alone() {
     let sshd = Sshd::start();
-    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 70_000], b"SSH-2.0-x\r\n\xff\xff\xff\xff\xff\xff"] {
+    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 70_000], b"SSH-2.0-x\r\n\xff\xff\xff\xff\xff\xff"]
+    {
         let mut stream = TcpStream::connect(("127.0.0.1", sshd.port)).unwrap();
         // It may hang up before it has read all of it.
         let _ = stream.write_all(garbage);
@@ -236,7 +237,10 @@ fn whoever_does_not_log_in_has_a_limited_time_by_the_kernel() {
         let value = status.lines().find_map(|line| line.strip_prefix(mask)).unwrap();
         assert_eq!(u64::from_str_radix(value.trim(), 16).unwrap() & (1 << 13), 0, "{mask}");
     }
-    rustix::process::kill_process(rustix::process::Pid::from_raw(pid.cast_signed()).unwrap(), rustix::process::Signal::ALARM)
-        .unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(pid.cast_signed()).unwrap(),
+        rustix::process::Signal::ALARM,
+    )
+    .unwrap();
     sshd.all_gone();
 }

@@ -47,13 +47,15 @@ fn a_hundred_sessions_run_in_one_connection_at_the_same_time() {
     let meeting = sshd.path("meeting");
     std::fs::create_dir(&meeting).unwrap();
     // Each waits until all are there.
-    let script = format!(
-        "touch {0}/$$; while [ $(ls {0} | wc -l) -lt 100 ]; do sleep 0.2; done; echo met",
-        meeting.display()
-    );
+    let script =
+        format!("touch {0}/$$; while [ ! -e {0}/100 ]; do sleep 0.1; done; echo met", meeting.display());
     let clients: Vec<_> = (0..100)
-        .map(|_| master.client(&sshd).arg(&script).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+        .map(|_| {
+            master.client(&sshd).arg(&script).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        })
         .collect();
+    eventually("all are there", || (std::fs::read_dir(&meeting).unwrap().count() == 100).then_some(()));
+    std::fs::write(meeting.join("100"), "").unwrap();
     for client in clients {
         assert_eq!(printed(&client.wait_with_output().unwrap()), "met\n");
     }

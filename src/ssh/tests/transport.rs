@@ -5,8 +5,11 @@ mod transport_support;
 use std::{io, time::Duration};
 
 use bytes::Bytes;
-use russh::Limits;
-use sparks_ssh::{Packets, crossed, queues, transport::guarded};
+use russh::{Limits, cipher, compression};
+use sparks_ssh::{
+    Packets, crossed, queues,
+    transport::{client_config, guarded},
+};
 use tokio::{io::duplex, time::timeout};
 use transport_support::{
     Server, client, connected, exchange, key, packet, receive, recording_client, send, server, server_config,
@@ -32,7 +35,7 @@ async fn everything_arrives_in_order_while_both_sides_send_and_exchange_keys() {
     let mut config = server_config();
     config.limits = limits(7 * MIB);
     let server = server(config, a, Server::default());
-    let mut config = sparks_ssh::transport::client_config();
+    let mut config = client_config();
     config.limits = limits(5 * MIB);
     let (seen, client) = recording_client(config, b);
     exchange(client, server.await, 200 * MIB).await;
@@ -48,17 +51,58 @@ async fn everything_arrives_in_order_through_a_relay_whose_neighbours_exchange_k
     let mut config = server_config();
     config.limits = limits(3 * MIB);
     let entrance = Server { ends: Some(up), ..Server::default() }.run(config, outer_server);
-    let exit = transport_support::dial(sparks_ssh::transport::client_config(), inner_client, down);
+    let exit = transport_support::dial(client_config(), inner_client, down);
 
     let mut config = server_config();
     config.limits = limits(2 * MIB);
     let server = server(config, inner_server, Server::default());
-    let client = client(sparks_ssh::transport::client_config(), outer_client).await;
+    let client = client(client_config(), outer_client).await;
     exchange(client, server.await, 64 * MIB).await;
 
     // Both ends have left, and the relay with them.
     wait(entrance).await;
     wait(exit).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_cipher_carries_packets_both_ways() {
+    for cipher in [
+        cipher::AES_256_GCM,
+        cipher::AES_128_GCM,
+        cipher::AES_256_CTR,
+        cipher::AES_192_CTR,
+        cipher::AES_128_CTR,
+        cipher::CHACHA20_POLY1305,
+    ] {
+        let (a, b) = tcp().await;
+        let mut config = server_config();
+        config.preferred.cipher = vec![cipher].into();
+        let server = server(config, a, Server::default());
+        let mut config = client_config();
+        config.preferred.cipher = vec![cipher].into();
+        exchange(client(config, b).await, server.await, MIB).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn compression_that_begins_with_the_login_lasts_through_key_exchanges() {
+    let (a, b) = tcp().await;
+    let mut config = server_config();
+    config.limits = limits(MIB / 64);
+    config.preferred.compression = vec![compression::ZLIB_LEGACY].into();
+    let server = server(config, a, Server::default());
+    let mut config = client_config();
+    config.preferred.compression = vec![compression::ZLIB_LEGACY].into();
+    exchange(client(config, b).await, server.await, 2 * MIB).await;
+}
+
+#[tokio::test]
+async fn a_ping_of_the_transport_is_no_packet_of_the_connection() {
+    let (client, mut server) = connected(tcp().await).await;
+    let ping = [&[192, 0, 0, 0, 4][..], b"ping"].concat();
+    client.packets.outgoing.send(ping.into()).await.expect("a transport");
+    send(&client.packets, 0).await;
+    receive(&mut server.packets, 0).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -190,7 +234,7 @@ async fn who_has_authenticated_in_time_may_stay() {
     let (a, b) = duplex(64 * 1024);
     let (stream, guard) = guarded(a, Duration::from_secs(60));
     let server = server(server_config(), stream, Server { guard: Some(guard), ..Server::default() });
-    let client = client(sparks_ssh::transport::client_config(), b).await;
+    let client = client(client_config(), b).await;
     let mut server = server.await;
     tokio::time::advance(STANDSTILL).await;
     send(&client.packets, 0).await;
@@ -205,7 +249,7 @@ async fn a_client_refuses_a_host_key_that_it_was_not_told() {
     });
     let (ends, mut packets) = queues();
     let dialer = sparks_ssh::transport::Dialer::new(vec![key(9).public_key().clone()], ends);
-    let config = sparks_ssh::transport::client_config();
+    let config = client_config();
     let refused = russh::client::connect_stream(config.into(), b, dialer).await.err().expect("an error");
     assert!(matches!(refused, russh::Error::UnknownKey), "{refused}");
     assert_eq!(packets.incoming.recv().await, None::<Bytes>);

@@ -20,7 +20,7 @@ fn a_wrong_key_an_unknown_spark_and_a_strange_name_are_refused_in_the_same_words
     let ns = shared();
     let wrong = try_login("stranger", &format!("house.{ns}"));
     assert!(wrong.contains("Permission denied (publickey)"), "{wrong}");
-    for login in [format!("nothing.{ns}"), "house.nowhere".into(), "%s$(id).x".into(), "a.b.c.d".into(), "é.ü".into()] {
+    for login in [format!("nothing.{ns}"), "house.nowhere".into(), "a.b.c.d".into(), "é.ü".into()] {
         assert_eq!(try_login("stranger", &login), wrong, "{login}");
         assert!(try_login("key", &login).contains("Permission denied (publickey)"), "{login}");
     }
@@ -44,7 +44,7 @@ fn a_key_with_options_may_do_what_they_say_and_no_more() {
     let spec = json!({"from": {"spark": "source"}, "ssh": {"authorizedKeys": [line]}});
     apply(&spark_object(ns, "strict", &spec)).ok();
     super::until_enterable("strict");
-    let mut words = door().words("limited", &["-tt"], &format!("strict.{ns}"));
+    let mut words = door().words("limited", &[], &format!("strict.{ns}"));
     words.push("rm -rf /".into());
     let said = run("ssh", &words.iter().map(String::as_str).collect::<Vec<_>>(), "");
     assert!(said.out.contains("forced: rm -rf /"), "{said:?}");

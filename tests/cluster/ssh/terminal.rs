@@ -1,6 +1,6 @@
 //! Terminals, seen through tmux as a person sees them.
 
-use sparks_tests::{eventually, inside, run, shared};
+use sparks_tests::{PATIENCE, eventually, inside, run, shared};
 
 use super::{Door, guest_house};
 
@@ -17,9 +17,11 @@ impl Screen {
             .map(|word| format!("'{word}'"))
             .collect();
         let line = format!("ssh {} {command}", words.join(" "));
-        screen.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", &columns.to_string(), "-y", &rows.to_string(), &line]);
-        screen.tmux(&["set", "-g", "status", "off"]);
-        screen.tmux(&["set", "-g", "window-size", "manual"]);
+        let settings = door.path(&format!("{name}.conf"));
+        // What is left of a session that ended is still to be seen.
+        std::fs::write(&settings, "set -g status off\nset -g window-size manual\nset -g remain-on-exit on\n").unwrap();
+        let settings = settings.to_str().unwrap();
+        screen.tmux(&["-f", settings, "new-session", "-d", "-x", &columns.to_string(), "-y", &rows.to_string(), &line]);
         screen.resize(columns, rows);
         screen
     }
@@ -37,7 +39,11 @@ impl Screen {
     }
 
     fn shows(&self, wanted: &str) {
-        eventually(&format!("{wanted:?} on the screen"), || self.text().contains(wanted).then_some(()));
+        let began = std::time::Instant::now();
+        while !self.text().contains(wanted) {
+            assert!(began.elapsed() < PATIENCE, "{wanted:?} is not on the screen, which shows:\n{}", self.text());
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
     }
 
     fn text(&self) -> String {
@@ -72,13 +78,14 @@ fn the_size_is_right_after_each_of_a_hundred_changes() {
 #[test]
 fn tmux_vim_and_a_shell_inside_follow_the_window() {
     let door = guest_house();
-    inside(shared(), "house", "command -v vim >/dev/null && command -v tmux >/dev/null || (apt-get update -qq && apt-get install -y -qq --no-install-recommends vim-tiny tmux) >/dev/null").ok();
     let screen = Screen::new(door, "editor", "tmux -f /dev/null new-session vi -u NONE /tmp/edited", (90, 30));
     screen.shows("~");
     screen.resize(120, 40);
-    screen.keys(&[":echo &columns . 'x' . &lines", "Enter"]);
     // tmux keeps one line for itself.
-    screen.shows("120x39");
+    for (question, answer) in [(":set columns?", "columns=120"), (":set lines?", "lines=39")] {
+        screen.keys(&[question, "Enter"]);
+        screen.shows(answer);
+    }
     screen.keys(&["i", "grün ✓", "Escape", ":wq", "Enter"]);
     eventually("the file", || (inside(shared(), "house", "cat /tmp/edited").out == "grün ✓").then_some(()));
 }

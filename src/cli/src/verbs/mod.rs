@@ -18,6 +18,7 @@ pub mod start;
 pub mod stop;
 pub mod top;
 pub mod undelete;
+pub mod url;
 pub mod verify;
 pub mod version;
 
@@ -58,6 +59,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Verb::Undelete(args) => undelete::run(context, args).await,
         Verb::Pool(args) => pool::run(context, args).await,
         Verb::Top(args) => top::run(context, args).await,
+        Verb::Url(args) => url::run(context, args).await,
         Verb::Verify(args) => verify::run(context, args).await,
         Verb::Completion(_) | Verb::Version(_) => Ok(0),
     }

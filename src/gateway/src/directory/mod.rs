@@ -236,7 +236,11 @@ struct Wait<'a> {
 }
 
 impl Wait<'_> {
-    async fn until(&mut self, wanted: Wanted, changes: &mut latest::Receiver<()>) -> Result<Awake, WakeError> {
+    async fn until(
+        &mut self,
+        wanted: Wanted,
+        changes: &mut latest::Receiver<()>,
+    ) -> Result<Awake, WakeError> {
         let mut woken = false;
         loop {
             changes.mark_unchanged();
@@ -244,7 +248,9 @@ impl Wait<'_> {
             match state(&spark, wanted) {
                 State::Up(ip) => return Ok(Awake { spark, ip, woken }),
                 State::Stopped => return Err(self.stopped()),
-                State::Failed(message) => return Err(WakeError::Failed { spark: self.key.to_string(), message }),
+                State::Failed(message) => {
+                    return Err(WakeError::Failed { spark: self.key.to_string(), message });
+                }
                 State::Ending => return Err(self.unknown()),
                 State::Starting(message) => self.last = message,
                 State::Asleep(since) => self.wake(since).await?,

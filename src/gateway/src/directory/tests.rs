@@ -11,10 +11,11 @@ use tokio::sync::mpsc;
 
 use super::*;
 
-/// Takes writes and answers them as the test says.
-struct Desk(mpsc::UnboundedSender<(Key, Timestamp, tokio::sync::oneshot::Sender<Result<(), WriteError>>)>);
+/// A write that waits for its answer.
+type Write = (Key, Timestamp, tokio::sync::oneshot::Sender<Result<(), WriteError>>);
 
-type Writes = mpsc::UnboundedReceiver<(Key, Timestamp, tokio::sync::oneshot::Sender<Result<(), WriteError>>)>;
+/// Takes writes and answers them as the test says.
+struct Desk(mpsc::UnboundedSender<Write>);
 
 impl Writer for Desk {
     fn write(&self, key: Key, at: Timestamp) -> BoxFuture<'static, Result<(), WriteError>> {
@@ -24,7 +25,7 @@ impl Writer for Desk {
     }
 }
 
-fn directory(sparks: Vec<Spark>) -> (Directory, Writes) {
+fn directory(sparks: Vec<Spark>) -> (Directory, mpsc::UnboundedReceiver<Write>) {
     let (desk, writes) = mpsc::unbounded_channel();
     let directory = Directory::new(Arc::new(Desk(desk)), Duration::from_secs(60));
     directory.observe(Event::Init);

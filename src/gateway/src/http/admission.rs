@@ -43,7 +43,8 @@ pub async fn admit(
     let mut refusal = Failure::SignIn(target.clone());
     for (carrier, text) in presented {
         let Some(token) = Token::parse(&text) else { continue };
-        if carrier == Carrier::Cookie && is_foreign || !token.scope().covers(&target.namespace, &target.name) {
+        if carrier == Carrier::Cookie && is_foreign || !token.scope().covers(&target.namespace, &target.name)
+        {
             continue;
         }
         let key = keys.key(&target.namespace).await.map_err(|_| Failure::CannotCheck)?;

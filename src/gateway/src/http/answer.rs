@@ -77,7 +77,8 @@ fn html(status: StatusCode, sentence: &str, again: bool) -> Response<Body> {
          color-scheme:light dark}}</style><h1>{title}</h1><p>{sentence}</p></html>\n"
     );
     let mut response = page(status, "text/html; charset=utf-8", page_of.into());
-    let policy = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'");
+    let policy =
+        HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'");
     response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
     response
 }

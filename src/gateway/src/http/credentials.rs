@@ -124,7 +124,8 @@ fn token_of(pair: &[u8]) -> Option<String> {
     let at = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
     let (name, value) = pair.split_at(at);
     let is_ours = name.trim_ascii() == NAME.as_bytes();
-    is_ours.then(|| String::from_utf8_lossy(value.strip_prefix(b"=").unwrap_or(value).trim_ascii()).into_owned())
+    is_ours
+        .then(|| String::from_utf8_lossy(value.strip_prefix(b"=").unwrap_or(value).trim_ascii()).into_owned())
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Version,
     header::{
-        CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-        TRANSFER_ENCODING, UPGRADE,
+        CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
     },
 };
 
@@ -64,14 +64,17 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
         // RFC 9112, section 6.3: it goes over Content-Length, which must not be passed on.
         headers.remove(CONTENT_LENGTH);
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS, UPGRADE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION] {
+    for name in
+        [KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS, UPGRADE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION]
+    {
         headers.remove(name);
     }
 }
 
 /// The protocol that a client asks to change to.
 pub fn upgrade(headers: &HeaderMap, version: Version) -> Option<HeaderValue> {
-    let asks = version == Version::HTTP_11 && tokens(headers, CONNECTION).any(|name| name.eq_ignore_ascii_case("upgrade"));
+    let asks = version == Version::HTTP_11
+        && tokens(headers, CONNECTION).any(|name| name.eq_ignore_ascii_case("upgrade"));
     let protocol = asks.then(|| headers.get(UPGRADE)).flatten()?;
     // HTTP/2 in this way is obsolete (RFC 9113, section 3.1), and a way past a proxy's rules.
     let is_h2c = protocol.to_str().is_ok_and(|text| text.to_ascii_lowercase().contains("h2c"));
@@ -82,7 +85,10 @@ pub fn upgrade(headers: &HeaderMap, version: Version) -> Option<HeaderValue> {
 pub fn is_grpc(headers: &HeaderMap, version: Version) -> bool {
     const GRPC: &[u8] = b"application/grpc";
     let of = |value: &HeaderValue| {
-        value.as_bytes().strip_prefix(GRPC).is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+        value
+            .as_bytes()
+            .strip_prefix(GRPC)
+            .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
     };
     version == Version::HTTP_2 && headers.get(CONTENT_TYPE).is_some_and(of)
 }
@@ -107,7 +113,9 @@ pub fn keep_trailers(headers: &mut HeaderMap) {
 /// Says who sent the request, how, and to which host.
 pub fn forward(headers: &mut HeaderMap, peer: &Peer, host: &HeaderValue, believe: bool) {
     if !believe {
-        for name in [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, FORWARDED].into_iter().chain(CLAIMS) {
+        for name in
+            [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, FORWARDED].into_iter().chain(CLAIMS)
+        {
             headers.remove(name);
         }
     }
@@ -116,7 +124,9 @@ pub fn forward(headers: &mut HeaderMap, peer: &Peer, host: &HeaderValue, believe
     let scheme = headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static("http")).clone();
     let host = headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.clone()).clone();
     let (scheme, host) = (scheme.to_str().unwrap_or("http"), host.to_str().unwrap_or_default());
-    let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b';' | b','));
+    let is_plain = |text: &str| {
+        text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b';' | b','))
+    };
     if is_plain(scheme) && is_plain(host) {
         let element = format!("for={};host=\"{host}\";proto={scheme}", peer.node);
         if let Ok(element) = HeaderValue::from_str(&element) {
@@ -153,7 +163,8 @@ mod tests {
     use super::*;
 
     fn headers(all: &[(&'static str, &'static str)]) -> HeaderMap {
-        let pairs = all.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let pairs =
+            all.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
             headers.append(name, value);
@@ -189,7 +200,8 @@ mod tests {
 
     #[test]
     fn a_client_can_not_have_host_and_length_removed() {
-        let mut all = headers(&[("connection", "host, content-length"), ("host", "h"), ("content-length", "1")]);
+        let mut all =
+            headers(&[("connection", "host, content-length"), ("host", "h"), ("content-length", "1")]);
         strip_hop_by_hop(&mut all);
         assert_eq!(names(&all), ["content-length", "host"]);
     }
@@ -207,7 +219,9 @@ mod tests {
         assert_eq!(upgrade(&asks, Version::HTTP_11).unwrap(), "websocket");
         assert!(upgrade(&asks, Version::HTTP_10).is_none());
         assert!(upgrade(&headers(&[("upgrade", "websocket")]), Version::HTTP_11).is_none());
-        assert!(upgrade(&headers(&[("connection", "upgrade"), ("upgrade", "H2C")]), Version::HTTP_11).is_none());
+        assert!(
+            upgrade(&headers(&[("connection", "upgrade"), ("upgrade", "H2C")]), Version::HTTP_11).is_none()
+        );
     }
 
     #[test]

@@ -84,7 +84,8 @@ fn is_spark(name: &str) -> bool {
     name.len() <= MAX_SPARK && name.starts_with(|first: char| first.is_ascii_lowercase()) && is_label(name)
 }
 
-fn is_namespace(name: &str) -> bool {
+/// Whether a namespace can have this name.
+pub fn is_namespace(name: &str) -> bool {
     name.len() <= MAX_LABEL && is_label(name)
 }
 

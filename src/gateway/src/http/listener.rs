@@ -51,7 +51,8 @@ struct Server {
 /// Serves until `stop`, and then until every request and every tunnel has ended.
 pub async fn serve(listener: TcpListener, gateway: Arc<Gateway>, flags: &Flags, stop: CancellationToken) {
     // Behind a proxy all come from it.
-    let per_source = if flags.http_trust_forwarded { usize::MAX } else { flags.http_max_connections_per_source };
+    let per_source =
+        if flags.http_trust_forwarded { usize::MAX } else { flags.http_max_connections_per_source };
     let slots = Slots::new(flags.http_max_connections, per_source, gateway.metrics.connections.clone());
     let server = Arc::new(Server {
         gateway,

@@ -19,6 +19,7 @@ mod own;
 mod phase;
 mod pool;
 mod proxy;
+mod sessions;
 mod slots;
 mod streams;
 mod tunnel;
@@ -35,13 +36,15 @@ use tokio_util::sync::CancellationToken;
 
 pub use body::{Body, BoxError};
 pub use flags::Flags;
-pub use keys::{Found, Keys, Kept, Secrets, Unavailable};
+pub use keys::{Found, Kept, Keys, Secrets, Unavailable};
 pub use metrics::Metrics;
 pub use own::Sessions;
+pub use sessions::sessions;
 
 use crate::{
     config::Config,
     directory::{Awake, Directory, WakeError},
+    recording::Store,
 };
 
 /// What HTTP needs of the directory.
@@ -103,7 +106,7 @@ impl Setup {
 /// Serves HTTP as the command line says, until `stop`, and then until every request and every tunnel has ended.
 ///
 /// # Errors
-/// When the address can't be bound.
+/// When the address can't be bound, or the directory of recordings can't be used.
 pub async fn serve(
     config: Arc<Config>,
     client: Client,
@@ -113,12 +116,14 @@ pub async fn serve(
 ) -> io::Result<()> {
     let listener = TcpListener::bind(config.http_listen).await?;
     tracing::info!(address = %config.http_listen, domain = config.domain, "HTTP is served");
+    let keys: Arc<dyn Keys> = Arc::new(Kept::new(Secrets(client)));
+    let store = config.recordings_dir.clone().map(Store::open).transpose().map_err(io::Error::other)?;
     let setup = Setup {
         domain: config.domain.clone(),
         flags: config.http,
         computers: Arc::new(directory),
-        keys: Arc::new(Kept::new(Secrets(client))),
-        sessions: None,
+        sessions: store.map(|store| sessions(Arc::new(store), keys.clone())),
+        keys,
         metrics,
     };
     setup.serve(listener, stop).await;

@@ -46,7 +46,9 @@ mod tests {
 
     #[test]
     fn only_whole_segments_are_reserved() {
-        for (path, is) in [("/.sparks", true), ("/.sparks/x", true), ("/.sparksx", false), ("/a/.sparks/", false)] {
+        for (path, is) in
+            [("/.sparks", true), ("/.sparks/x", true), ("/.sparksx", false), ("/a/.sparks/", false)]
+        {
             assert_eq!(is_reserved(path), is, "{path}");
         }
     }

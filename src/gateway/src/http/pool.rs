@@ -79,7 +79,9 @@ impl Pool {
         let idle = waiting.by_origin.get_mut(&origin)?;
         let before = idle.len();
         idle.retain(|idle| !idle.held.sender.is_closed());
-        let usable = |idle: &Idle| idle.held.sender.is_ready() && idle.since.elapsed() < age && idle.held.wire.is_quiet();
+        let usable = |idle: &Idle| {
+            idle.held.sender.is_ready() && idle.since.elapsed() < age && idle.held.wire.is_quiet()
+        };
         let found = idle.iter().rposition(usable).map(|at| idle.remove(at));
         let (after, is_empty) = (idle.len(), idle.is_empty());
         waiting.count -= before - after;

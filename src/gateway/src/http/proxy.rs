@@ -1,10 +1,6 @@
 //! The way of a request: whose it is, whether it may, waking, passing on.
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{
     HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
@@ -137,7 +133,8 @@ impl Gateway {
             }
             (None, None) => return Err(Failure::BadHost),
         };
-        let forwarded = self.believe.then(|| headers::tokens(request.headers(), headers::X_FORWARDED_HOST).next());
+        let forwarded =
+            self.believe.then(|| headers::tokens(request.headers(), headers::X_FORWARDED_HOST).next());
         let public = forwarded.flatten().and_then(|host| HeaderValue::from_str(host).ok());
         Ok(Host { public: public.unwrap_or_else(|| sent.clone()), sent })
     }
@@ -188,7 +185,10 @@ impl Visit<'_> {
         let pulse = Pulse::start(self.gateway.computers.clone(), self.target.clone());
         self.prepare(&mut head, host, protocol)?;
         let upload = Upload::new(body, pulse.clone());
-        if protocol == Protocol::Http1 && !upload.is_end_stream() && !head.headers.contains_key(CONTENT_LENGTH) {
+        if protocol == Protocol::Http1
+            && !upload.is_end_stream()
+            && !head.headers.contains_key(CONTENT_LENGTH)
+        {
             // Said explicitly, or hyper sends no body with a GET.
             head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
@@ -321,7 +321,8 @@ fn port(spark: &Spark) -> u16 {
 
 /// Until when it is too early to say that the service doesn't listen.
 fn patience(awake: &Awake) -> Option<Instant> {
-    let conditions = awake.spark.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let conditions =
+        awake.spark.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let since = find(conditions, READY).map(|ready| ready.last_transition_time.0);
     let age = since.map_or(STARTING, |since| {
         // Another machine's clock may be ahead.

@@ -74,7 +74,11 @@ impl Streams {
         let has_room = |shared: &&mut Shared| shared.open.load(Ordering::Relaxed) < PER_CONNECTION;
         if !fresh && let Some(shared) = connections.iter_mut().find(has_room) {
             shared.idle = false;
-            return Ok(Place { sender: shared.sender.clone(), stream: Stream::of(&shared.open), reused: true });
+            return Ok(Place {
+                sender: shared.sender.clone(),
+                stream: Stream::of(&shared.open),
+                reused: true,
+            });
         }
         let sender = connect.await?;
         let open = Arc::<AtomicUsize>::default();

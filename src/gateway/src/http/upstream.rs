@@ -88,7 +88,12 @@ impl Upstreams {
     }
 
     /// A connection that was used within `age`, or a new one.
-    async fn connection(&self, route: Route, protocol: Protocol, age: Duration) -> Result<Connection, DialError> {
+    async fn connection(
+        &self,
+        route: Route,
+        protocol: Protocol,
+        age: Duration,
+    ) -> Result<Connection, DialError> {
         let origin = route.origin;
         let dial = dial(origin.address, route.patience);
         if protocol == Protocol::Http2 {

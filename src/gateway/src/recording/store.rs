@@ -267,7 +267,8 @@ fn extension(path: &Path) -> Option<&str> {
 /// Sorts by time.
 fn new_id() -> String {
     let random = RandomState::new().build_hasher().finish() & 0xffff_ffff;
-    format!("{}-{random:08x}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S"))
+    let now = jiff::Timestamp::now();
+    format!("{}-{:06}-{random:08x}", now.strftime("%Y%m%dT%H%M%S"), now.subsec_microsecond())
 }
 
 #[cfg(test)]

@@ -42,7 +42,9 @@ impl Credential {
     pub fn fingerprint(&self) -> String {
         match self {
             Self::Key(key) => key.fingerprint(HashAlg::Sha256).to_string(),
-            Self::Certificate(certificate) => certificate.public_key().fingerprint(HashAlg::Sha256).to_string(),
+            Self::Certificate(certificate) => {
+                certificate.public_key().fingerprint(HashAlg::Sha256).to_string()
+            }
         }
     }
 }

@@ -32,7 +32,9 @@ pub async fn serve<S: Sparks>(shared: Arc<Shared<S>>, stream: TcpStream, peer: S
         Err(error) => return tracing::debug!(from = %peer, %error, "a connection ended before it began"),
     };
     let attempts = SharedAttempts::default();
-    let Some((mut client, entered)) = authenticate(&shared, stream, &line, addresses, startup, &attempts).await else {
+    let Some((mut client, entered)) =
+        authenticate(&shared, stream, &line, addresses, startup, &attempts).await
+    else {
         return left_outside(&shared, addresses, &line, &attempts);
     };
     let from = addresses.client;
@@ -71,7 +73,9 @@ async fn begin<S: Sparks>(
     }
     let startup = shared.startups.enter(None, line.clone());
     let mut stream = Watched::new(stream, line.clone());
-    let Some((client, server)) = timeout(PROXY_WITHIN, proxy::read(&mut stream)).await?? else { return Ok(None) };
+    let Some((client, server)) = timeout(PROXY_WITHIN, proxy::read(&mut stream)).await?? else {
+        return Ok(None);
+    };
     drop(startup);
     let startup = shared.startups.enter(Some(client.ip()), line.clone());
     Ok(Some((stream, Addresses { client, server }, startup)))

@@ -72,7 +72,7 @@ pub enum DialError {
         /// The Spark.
         spark: Key,
         /// How.
-        source: russh::Error,
+        source: Box<russh::Error>,
     },
     /// It says nothing.
     #[error("the SSH server of {spark} does not answer")]
@@ -110,8 +110,12 @@ impl DialError {
         match self {
             Self::Unreachable { .. } => true,
             Self::Handshake { source, .. } => matches!(
-                source,
-                russh::Error::IO(_) | russh::Error::HUP | russh::Error::Disconnect | russh::Error::RecvError | russh::Error::SendError
+                source.as_ref(),
+                russh::Error::IO(_)
+                    | russh::Error::HUP
+                    | russh::Error::Disconnect
+                    | russh::Error::RecvError
+                    | russh::Error::SendError
             ),
             _ => false,
         }
@@ -127,13 +131,31 @@ pub struct Credentials {
     pub config: Arc<russh::client::Config>,
     /// Port of the guests.
     pub port: u16,
+    /// How long a guest may take to let it in.
+    pub within: Duration,
 }
 
 impl Credentials {
     /// Those of a key.
     #[must_use]
-    pub fn new(key: PrivateKey) -> Self {
-        Self { key: Arc::new(key), config: Arc::new(sparks_ssh::transport::client_config()), port: SSH_PORT }
+    pub fn new(key: PrivateKey, guests: Guests) -> Self {
+        let Guests { port, within } = guests;
+        Self { key: Arc::new(key), config: Arc::new(sparks_ssh::transport::client_config()), port, within }
+    }
+}
+
+/// How guests are reached.
+#[derive(Clone, Copy, Debug)]
+pub struct Guests {
+    /// Their TCP port.
+    pub port: u16,
+    /// How long one may take to let the gateway in.
+    pub within: Duration,
+}
+
+impl Default for Guests {
+    fn default() -> Self {
+        Self { port: SSH_PORT, within: HANDSHAKE }
     }
 }
 
@@ -167,7 +189,13 @@ pub struct Dial {
 
 impl Dial {
     /// Begins.
-    pub fn start<S: Sparks>(sparks: S, credentials: Credentials, place: Place, user: String, tapped: bool) -> Self {
+    pub fn start<S: Sparks>(
+        sparks: S,
+        credentials: Credentials,
+        place: Place,
+        user: String,
+        tapped: bool,
+    ) -> Self {
         let link = Link::new(tapped);
         let (slot, spark, login) = (link.guest.clone(), place.spark.clone(), user.clone());
         let task = tokio::spawn(async move { dial(&sparks, &credentials, &spark, &login, &slot).await });
@@ -265,13 +293,15 @@ async fn log_in(
 ) -> Result<Handle<Guest>, DialError> {
     let trusted = host_key(&awake.spark).ok_or_else(|| DialError::NoHostKey { spark: spark.clone() })?;
     let stream = connect(spark, awake.ip, credentials.port).await?;
-    let (stream, guard) = guarded(stream, HANDSHAKE);
+    let (stream, guard) = guarded(stream, credentials.within);
     let handler = Guest { trusted, slot: slot.clone() };
     let address = SocketAddr::new(awake.ip, credentials.port);
     let failed = |source| match source {
         russh::Error::UnknownKey => DialError::WrongHostKey { spark: spark.clone(), address },
-        russh::Error::IO(error) if error.kind() == io::ErrorKind::TimedOut => DialError::Silent { spark: spark.clone() },
-        source => DialError::Handshake { spark: spark.clone(), source },
+        russh::Error::IO(error) if error.kind() == io::ErrorKind::TimedOut => {
+            DialError::Silent { spark: spark.clone() }
+        }
+        source => DialError::Handshake { spark: spark.clone(), source: Box::new(source) },
     };
     let login = async {
         let mut guest = russh::client::connect_stream(credentials.config.clone(), stream, handler).await?;
@@ -281,7 +311,7 @@ async fn log_in(
     };
     // The guard ends what russh does, this what it waits for.
     let silent = || DialError::Silent { spark: spark.clone() };
-    let (guest, result) = timeout(HANDSHAKE, login).await.map_err(|_| silent())?.map_err(failed)?;
+    let (guest, result) = timeout(credentials.within, login).await.map_err(|_| silent())?.map_err(failed)?;
     match result {
         AuthResult::Success => {
             guard.authenticated();

@@ -12,17 +12,15 @@ use sparks_ssh::{
     mux::{Channel, Connection, Incoming, Limits},
     wire::{ChannelKind, OpenReason, RequestKind},
 };
-use tokio::{
-    io::AsyncWriteExt,
-    time::timeout,
-};
+use tokio::{io::AsyncWriteExt, time::timeout};
 
 /// How long a client may take to open a session.
 const OPENS_WITHIN: Duration = Duration::from_secs(3);
 /// How long a client may take to ask for something in it, and to read the answer.
 const TAKES_AT_MOST: Duration = Duration::from_secs(20);
 /// A connection that leads nowhere needs little.
-const LIMITS: fn() -> Limits = || Limits { window: 32 << 10, total_window: 64 << 10, channels: 8, ..Limits::default() };
+const LIMITS: fn() -> Limits =
+    || Limits { window: 32 << 10, total_window: 64 << 10, channels: 8, ..Limits::default() };
 
 /// Tells a client why the connection ends, and ends it.
 pub async fn explain(packets: Packets, client: &russh::server::Handle, text: &str, status: u32) {
@@ -71,7 +69,10 @@ pub async fn session(channel: Channel, text: &str, status: u32) {
     drop((reader, stderr));
     loop {
         let Some(request) = requests.next().await else { return };
-        let starts = matches!(request.kind, RequestKind::Shell | RequestKind::Exec { .. } | RequestKind::Subsystem { .. });
+        let starts = matches!(
+            request.kind,
+            RequestKind::Shell | RequestKind::Exec { .. } | RequestKind::Subsystem { .. }
+        );
         // A terminal is granted, so that the client shows what comes without changing its mind about it.
         let granted = starts || matches!(request.kind, RequestKind::Pty(_) | RequestKind::Env { .. });
         request.reply(granted);

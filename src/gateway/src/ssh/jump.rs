@@ -69,7 +69,12 @@ pub async fn serve<S: Sparks>(shared: Arc<Shared<S>>, jumper: Jumper, packets: P
     }
 }
 
-fn open<S: Sparks>(channels: &mut JoinSet<()>, shared: &Arc<Shared<S>>, jumper: &Arc<Jumper>, request: OpenRequest) {
+fn open<S: Sparks>(
+    channels: &mut JoinSet<()>,
+    shared: &Arc<Shared<S>>,
+    jumper: &Arc<Jumper>,
+    request: OpenRequest,
+) {
     match &request.kind {
         ChannelKind::Session => {
             let text = "this gateway has no shell of its own: ssh SPARK.NAMESPACE@GATEWAY, or ssh -J GATEWAY SPARK.NAMESPACE";
@@ -80,7 +85,10 @@ fn open<S: Sparks>(channels: &mut JoinSet<()>, shared: &Arc<Shared<S>>, jumper: 
             let (shared, jumper) = (shared.clone(), jumper.clone());
             channels.spawn(async move { jump(&shared, &jumper, &host, port, request).await });
         }
-        _ => request.reject(OpenReason::AdministrativelyProhibited, "this gateway only leads to SPARK.NAMESPACE port 22"),
+        _ => request.reject(
+            OpenReason::AdministrativelyProhibited,
+            "this gateway only leads to SPARK.NAMESPACE port 22",
+        ),
     }
 }
 
@@ -126,9 +134,13 @@ fn admit_any_user<S: Sparks>(
     let authorities = shared.authorities.keys();
     let circumstances = shared.circumstances(&authorities, jumper.client.ip());
     let admitted = admit(place, entry, &jumper.credential, circumstances);
-    let (Err(_), Credential::Certificate(certificate)) = (&admitted, &jumper.credential) else { return admitted };
+    let (Err(_), Credential::Certificate(certificate)) = (&admitted, &jumper.credential) else {
+        return admitted;
+    };
     let users = certificate.valid_principals().iter().take(MOST_PRINCIPALS);
-    let user = |principal: &String| principal.split_once('+').map_or(principal.as_str(), |(user, _)| user).to_owned();
+    let user = |principal: &String| {
+        principal.split_once('+').map_or(principal.as_str(), |(user, _)| user).to_owned()
+    };
     let mut others = users.map(|principal| {
         let place = Place { user: Some(user(principal)), ..place.clone() };
         admit(&place, entry, &jumper.credential, circumstances)

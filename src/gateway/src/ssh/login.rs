@@ -13,7 +13,7 @@ use russh::{
 use sparks_api::Recording;
 use sparks_ssh::{
     Packets,
-
+    context::Context,
     queues,
     transport::{Guard, PublicKey},
 };
@@ -22,7 +22,6 @@ use tokio::sync::oneshot;
 use super::{
     Shared,
     access::{self, Credential, Granted, Refusal, admit, signed_by},
-    context::Context,
     dial::{Dial, Way},
     jump::{Jumper, recording},
     place::{self, Name, Place},
@@ -217,7 +216,11 @@ impl<S: Sparks> Login<S> {
 impl<S: Sparks> Handler for Login<S> {
     type Error = russh::Error;
 
-    async fn auth_publickey_offered(&mut self, name: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Self::Error> {
+    async fn auth_publickey_offered(
+        &mut self,
+        name: &str,
+        offer: PublicKeyOffer<'_>,
+    ) -> Result<Auth, Self::Error> {
         match self.check(name, &Credential::Key(offer.public_key.clone())) {
             Ok(accepted) => {
                 // A public key is no secret, so it doesn't wake anything; but a guest that is there can be asked ahead.
@@ -237,7 +240,11 @@ impl<S: Sparks> Handler for Login<S> {
         Ok(self.decide(name, &Credential::Key(key.public_key.clone())))
     }
 
-    async fn auth_openssh_certificate(&mut self, name: &str, certificate: &Certificate) -> Result<Auth, Self::Error> {
+    async fn auth_openssh_certificate(
+        &mut self,
+        name: &str,
+        certificate: &Certificate,
+    ) -> Result<Auth, Self::Error> {
         Ok(self.decide(name, &Credential::Certificate(Box::new(certificate.clone()))))
     }
 

@@ -55,7 +55,11 @@ impl Metrics {
             metrics.connections.clone(),
         );
         sub.register("logins", "Attempts to authenticate, by result", metrics.logins.clone());
-        sub.register("sessions", "SSH connections that are relayed, and those of jump hosts", metrics.sessions.clone());
+        sub.register(
+            "sessions",
+            "SSH connections that are relayed, and those of jump hosts",
+            metrics.sessions.clone(),
+        );
         sub.register(
             "connect_duration_seconds",
             "Time from the accepted login until the Spark's own SSH server was reached, by result",

@@ -7,7 +7,6 @@
 pub mod access;
 pub mod authorities;
 mod connection;
-pub mod context;
 pub mod dial;
 mod explain;
 mod jump;
@@ -28,22 +27,19 @@ use std::{
 };
 
 use sparks_ssh::transport::{PublicKey, server_config};
-use tokio::{
-    net::TcpListener,
-    sync::Semaphore,
-};
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::{
-    metrics::Metrics,
-    visit::{Record, Recorded},
-};
 use self::{
     access::Circumstances,
     authorities::Authorities,
-    dial::Credentials,
+    dial::{Credentials, Guests},
     sparks::Sparks,
     startups::{Limits, Startups},
+};
+pub use self::{
+    metrics::Metrics,
+    visit::{Record, Recorded},
 };
 use crate::{config::SshLimits, secrets::Keys};
 
@@ -68,8 +64,8 @@ pub struct Settings<S> {
     pub metrics: Metrics,
     /// What records sessions, where that is set up.
     pub recorder: Option<Arc<dyn Record>>,
-    /// TCP port of the guests.
-    pub guest_port: u16,
+    /// How guests are reached.
+    pub guests: Guests,
 }
 
 /// What all connections share.
@@ -87,11 +83,14 @@ pub(crate) struct Shared<S> {
 
 impl<S: Sparks> Shared<S> {
     fn new(settings: Settings<S>) -> Self {
-        let Settings { sparks, keys, authorities, default_namespace, limits, metrics, recorder, guest_port } = settings;
+        let Settings { sparks, keys, authorities, default_namespace, limits, metrics, recorder, guests } =
+            settings;
         let mut config = server_config(keys.host, keys.certificates);
         config.max_auth_attempts = MOST_ATTEMPTS;
-        let startups =
-            Limits { total: limits.ssh_max_startups.max(1), per_source: limits.ssh_max_startups_per_source.max(1) };
+        let startups = Limits {
+            total: limits.ssh_max_startups.max(1),
+            per_source: limits.ssh_max_startups_per_source.max(1),
+        };
         Self {
             sparks,
             authorities,
@@ -99,7 +98,7 @@ impl<S: Sparks> Shared<S> {
             limits,
             metrics,
             recorder,
-            credentials: Credentials { port: guest_port, ..Credentials::new(keys.login) },
+            credentials: Credentials::new(keys.login, guests),
             config: Arc::new(config),
             startups: Startups::new(startups),
         }
@@ -142,6 +141,9 @@ pub async fn serve<S: Sparks>(settings: Settings<S>, listener: TcpListener, stop
     }
     drop(listener);
     connections.close();
-    tracing::info!(connections = connections.len(), "no more SSH connections are taken; those that are there go on");
+    tracing::info!(
+        connections = connections.len(),
+        "no more SSH connections are taken; those that are there go on"
+    );
     connections.wait().await;
 }

@@ -47,7 +47,9 @@ pub fn name(text: &str, default_namespace: Option<&str>) -> Name {
     let place = |spark: Key| Place { spark, user: user.map(Into::into) };
     match (rest.split_once('.'), default_namespace, user) {
         (Some((name, namespace)), ..) => spark(name, namespace).map(place).map_or(Name::Invalid, Name::Spark),
-        (None, Some(namespace), Some(_)) => spark(rest, namespace).map(place).map_or(Name::Invalid, Name::Spark),
+        (None, Some(namespace), Some(_)) => {
+            spark(rest, namespace).map(place).map_or(Name::Invalid, Name::Spark)
+        }
         (None, None, Some(_)) => Name::Invalid,
         (None, namespace, None) if is_user(rest) => {
             Name::Word(namespace.and_then(|namespace| spark(rest, namespace)).map(place))
@@ -80,9 +82,7 @@ fn is_label(text: &str, most: usize) -> bool {
 /// What `useradd` takes, and capital letters.
 fn is_user(text: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-    (1..=32).contains(&text.len())
-        && text.bytes().all(inner)
-        && !text.starts_with(|first: char| matches!(first, '-' | '.'))
+    (1..=32).contains(&text.len()) && text.bytes().all(inner) && !text.starts_with(['-', '.'])
 }
 
 #[cfg(test)]
@@ -114,9 +114,28 @@ mod tests {
     fn strange_names_are_nothing() {
         let long = "a".repeat(64);
         let names = [
-            "", ".", "+", "api.", ".team", "api.team.a", "API.team", "-api.team", "api-.team", "api.team\0",
-            "a b.team", "../../etc", "+api.team", "a+b+c.team", "api.team/x", "ä.team", "-x", "x\n", &long,
-            &format!("{long}.team"), &format!("api.{long}"), &format!("{long}+api.team"),
+            "",
+            ".",
+            "+",
+            "api.",
+            ".team",
+            "api.team.a",
+            "API.team",
+            "-api.team",
+            "api-.team",
+            "api.team\0",
+            "a b.team",
+            "../../etc",
+            "+api.team",
+            "a+b+c.team",
+            "api.team/x",
+            "ä.team",
+            "-x",
+            "x\n",
+            &long,
+            &format!("{long}.team"),
+            &format!("api.{long}"),
+            &format!("{long}+api.team"),
         ];
         for text in names {
             assert_eq!(name(text, Some("dev")), Name::Invalid, "{text:?}");

@@ -39,7 +39,9 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Ends> {
 }
 
 fn v4(rest: &[u8]) -> io::Result<(SocketAddr, SocketAddr)> {
-    let Some((addresses, _)) = rest.split_first_chunk::<12>() else { return Err(io::ErrorKind::InvalidData.into()) };
+    let Some((addresses, _)) = rest.split_first_chunk::<12>() else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
     let [a, b, c, d, e, f, g, h, ports @ ..] = *addresses;
     Ok(ends(Ipv4Addr::new(a, b, c, d).into(), Ipv4Addr::new(e, f, g, h).into(), ports))
 }

@@ -163,7 +163,10 @@ mod tests {
         let startups = startups();
         let all: Vec<_> = (1..4).map(|n| enter(&startups, &format!("2001:db8::{n}"))).collect();
         assert!(all[0].1.is_cut());
-        assert_eq!(Source::from("::ffff:192.0.2.1".parse::<IpAddr>().unwrap()), Source::from("192.0.2.1".parse::<IpAddr>().unwrap()));
+        assert_eq!(
+            Source::from("::ffff:192.0.2.1".parse::<IpAddr>().unwrap()),
+            Source::from("192.0.2.1".parse::<IpAddr>().unwrap())
+        );
     }
 
     #[test]

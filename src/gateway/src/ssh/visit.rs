@@ -31,6 +31,8 @@ pub struct Recorded {
     pub who: String,
     /// Where from.
     pub client: SocketAddr,
+    /// Whether it must be recorded; never that it need not.
+    pub recording: Recording,
 }
 
 /// Makes the taps that record connections.
@@ -83,9 +85,10 @@ pub async fn serve<S: Sparks>(
         () = client.ended() => return None,
     };
     observe(shared, since, &connected);
-    let recorded = Recorded { spark: entry.spark.clone(), user, who: granted.who, client: address };
+    let recording = recording(&entry);
+    let recorded = Recorded { spark: entry.spark, user, who: granted.who, client: address, recording };
     let ready = match connected {
-        Ok(connected) => tap(shared, recording(&entry), recorded).await.map(|tap| (connected, tap)),
+        Ok(connected) => tap(shared, recorded).await.map(|tap| (connected, tap)),
         Err(error) => Err(error.to_string()),
     };
     match ready {
@@ -98,7 +101,8 @@ pub async fn serve<S: Sparks>(
 }
 
 fn observe<S: Sparks>(shared: &Shared<S>, since: Instant, connected: &Result<Connected, DialError>) {
-    let (result, seconds) = (connected.as_ref().map_or_else(DialError::reason, |_| "connected"), since.elapsed().as_secs_f64());
+    let (result, seconds) =
+        (connected.as_ref().map_or_else(DialError::reason, |_| "connected"), since.elapsed().as_secs_f64());
     shared.metrics.connect.get_or_create(&metrics::Result { result }).observe(seconds);
     if connected.as_ref().is_ok_and(|connected| connected.woken) {
         shared.metrics.wake.observe(seconds);
@@ -106,11 +110,8 @@ fn observe<S: Sparks>(shared: &Shared<S>, since: Instant, connected: &Result<Con
 }
 
 /// The tap of a connection that is recorded; without one where it need not be.
-async fn tap<S: Sparks>(
-    shared: &Shared<S>,
-    recording: Recording,
-    recorded: Recorded,
-) -> Result<Option<Box<dyn Tap>>, String> {
+async fn tap<S: Sparks>(shared: &Shared<S>, recorded: Recorded) -> Result<Option<Box<dyn Tap>>, String> {
+    let recording = recorded.recording;
     if recording == Recording::Off {
         return Ok(None);
     }

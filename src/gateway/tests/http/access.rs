@@ -38,7 +38,11 @@ async fn a_token_opens_in_every_way_and_the_spark_sees_it_in_none() {
         for answer in in_all_ways(&world, &token).await {
             assert_eq!(answer.status, 200);
             assert!(answer.body.starts_with("GET /?a=1 HTTP/1.1\n"), "{}", answer.body);
-            assert!(!answer.body.contains(&token) && !answer.body.contains("sparks-token"), "{}", answer.body);
+            assert!(
+                !answer.body.contains(&token) && !answer.body.contains("sparks-token"),
+                "{}",
+                answer.body
+            );
             assert!(!answer.body.contains("authorization"), "{}", answer.body);
         }
         let cookie = format!("a=1; sparks-token={token}; b=2");
@@ -63,7 +67,10 @@ async fn a_token_that_is_not_for_this_spark_opens_nothing() {
         String::new(),
     ] {
         for answer in in_all_ways(&world, &token).await {
-            assert_eq!((answer.status.as_u16(), answer.body.as_str()), (401, "sign in: spark url api -n team\n"));
+            assert_eq!(
+                (answer.status.as_u16(), answer.body.as_str()),
+                (401, "sign in: spark url api -n team\n")
+            );
         }
     }
 }
@@ -93,7 +100,9 @@ async fn a_spark_that_does_not_exist_answers_as_one_that_is_private() {
         format!("{answer:?}").replace("nope", "api").replace("elsewhere", NAMESPACE)
     };
     let forged = key("other").unwrap().mint(&Scope::spark(NAMESPACE, "nope"), hour());
-    for headers in [vec![], vec![BROWSER], vec![("sparks-token", forged.as_str())], vec![("origin", "http://x")]] {
+    for headers in
+        [vec![], vec![BROWSER], vec![("sparks-token", forged.as_str())], vec![("origin", "http://x")]]
+    {
         for path in ["/", "/a?sparks-token=x"] {
             let there = said(get("api", path, &headers)).await;
             assert!(there.contains("401"), "{there}");
@@ -110,7 +119,10 @@ async fn who_has_a_token_of_the_namespace_is_told_what_does_not_exist() {
     let (_service, world) = private().await;
     let all = token(&Scope::namespace(NAMESPACE));
     let answer = ask(&world, get("nope", "/", &[("sparks-token", &all)])).await;
-    assert_eq!((answer.status.as_u16(), answer.body.as_str()), (404, "there is no Spark nope in namespace team\n"));
+    assert_eq!(
+        (answer.status.as_u16(), answer.body.as_str()),
+        (404, "there is no Spark nope in namespace team\n")
+    );
 }
 
 #[tokio::test]
@@ -143,7 +155,10 @@ async fn a_browser_that_follows_a_signed_link_gets_a_cookie_and_a_clean_address(
     let answer = client.ask(get("api", &link, &[BROWSER])).await;
     assert_eq!(answer.status, 302);
     assert_eq!(answer.header("location"), format!("//{}/a?b=1&c=2", host("api")));
-    assert_eq!((answer.header("cache-control"), answer.header("referrer-policy")), ("no-store", "no-referrer"));
+    assert_eq!(
+        (answer.header("cache-control"), answer.header("referrer-policy")),
+        ("no-store", "no-referrer")
+    );
     let cookie = answer.header("set-cookie");
     let mut attributes = cookie.split("; ");
     let pair = attributes.next().unwrap().to_owned();
@@ -168,7 +183,11 @@ async fn a_link_that_opens_nothing_sets_no_cookie() {
 async fn a_program_that_follows_a_signed_link_is_answered_at_once() {
     let (_service, world) = private().await;
     let uri = format!("/a?sparks-token={}", good_token());
-    let request = Request::builder().method(Method::POST).uri(uri).header("host", host("api")).header(BROWSER.0, BROWSER.1);
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(uri)
+        .header("host", host("api"))
+        .header(BROWSER.0, BROWSER.1);
     let answer = ask(&world, request.body(empty()).unwrap()).await;
     assert!(answer.body.starts_with("POST /a HTTP/1.1\n"), "{}", answer.body);
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use http::{Request, StatusCode};
 use prometheus_client::encoding::text::encode;
-use sparks_gateway::{directory::WakeError, http::Flags};
 use spark_client::access::Scope;
+use sparks_gateway::{directory::WakeError, http::Flags};
 
 use super::{
     client::{Http1, ask, empty, get, raw},
@@ -16,11 +16,17 @@ use super::{
 #[tokio::test]
 async fn a_host_that_is_no_sparks_is_told_what_a_host_looks_like() {
     let world = World::new().await;
-    for host in [DOMAIN, "localhost", "10.0.0.1:8080", "[::1]:8080", "a--b.evil.org", "a_b--c.sparks.example.com"] {
+    for host in
+        [DOMAIN, "localhost", "10.0.0.1:8080", "[::1]:8080", "a--b.evil.org", "a_b--c.sparks.example.com"]
+    {
         let request = Request::get("/").header("host", host).body(empty()).unwrap();
         let answer = ask(&world, request).await;
         assert_eq!(answer.status, 404, "{host}");
-        assert!(answer.body.ends_with("looks like http://SPARK--NAMESPACE.sparks.example.com\n"), "{}", answer.body);
+        assert!(
+            answer.body.ends_with("looks like http://SPARK--NAMESPACE.sparks.example.com\n"),
+            "{}",
+            answer.body
+        );
     }
 }
 
@@ -35,16 +41,21 @@ async fn a_request_names_one_host() {
         format!("GET http://x.org/ HTTP/1.1\r\nconnection: close\r\nhost: {api}\r\n\r\n"),
     ] {
         let answer = raw(&world, &request).await;
-        assert!(answer.starts_with("HTTP/1.1 400 ") || answer.starts_with("HTTP/1.0 400 "), "{request}{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 400 ") || answer.starts_with("HTTP/1.0 400 "),
+            "{request}{answer}"
+        );
     }
-    let answer = raw(&world, format!("GET http://{api}/ HTTP/1.1\r\nconnection: close\r\nhost: {api}\r\n\r\n")).await;
+    let answer =
+        raw(&world, format!("GET http://{api}/ HTTP/1.1\r\nconnection: close\r\nhost: {api}\r\n\r\n")).await;
     assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
 }
 
 #[tokio::test]
 async fn the_gateway_is_no_forward_proxy() {
     let world = World::new().await;
-    let answer = raw(&world, "CONNECT 10.0.0.1:22 HTTP/1.1\r\nhost: 10.0.0.1:22\r\n\r\n").await;
+    let answer =
+        raw(&world, "CONNECT 10.0.0.1:22 HTTP/1.1\r\nhost: 10.0.0.1:22\r\nconnection: close\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
 }
 
@@ -107,11 +118,18 @@ fn stopped() -> WakeError {
 }
 
 fn failed() -> WakeError {
-    WakeError::Failed { spark: "api.team".into(), message: "the image registry.internal/secret is missing".into() }
+    WakeError::Failed {
+        spark: "api.team".into(),
+        message: "the image registry.internal/secret is missing".into(),
+    }
 }
 
 fn late() -> WakeError {
-    WakeError::Timeout { spark: "api.team".into(), waited: Duration::from_secs(60), message: "PoolFull".into() }
+    WakeError::Timeout {
+        spark: "api.team".into(),
+        waited: Duration::from_secs(60),
+        message: "PoolFull".into(),
+    }
 }
 
 #[tokio::test]
@@ -151,9 +169,13 @@ async fn a_browser_gets_a_page_that_asks_again_while_a_spark_wakes() {
     world.sparks.put("api", true, 1, State::Down(late()));
     let answer = ask(&world, get("api", "/", &[("accept", "text/html")])).await;
     assert!(answer.header("content-type").starts_with("text/html"));
-    assert!(answer.body.contains("http-equiv=\"refresh\"") && answer.body.contains("<p>api.team is not up yet"));
+    assert!(
+        answer.body.contains("http-equiv=\"refresh\"") && answer.body.contains("<p>api.team is not up yet")
+    );
     let answer = ask(&world, get("nope", "/", &[("accept", "text/html")])).await;
-    assert!(!answer.body.contains("refresh") && answer.body.contains("<p>sign in: spark url nope -n team</p>"));
+    assert!(
+        !answer.body.contains("refresh") && answer.body.contains("<p>sign in: spark url nope -n team</p>")
+    );
 }
 
 #[tokio::test]

@@ -39,7 +39,9 @@ async fn grpc() -> Service {
                 response.headers_mut().insert("x-authority", authority.parse().unwrap());
                 Ok::<_, Infallible>(response)
             });
-            let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), answer).await;
+            let _ = http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), answer)
+                .await;
         })
     })
     .await

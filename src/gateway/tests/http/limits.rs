@@ -76,7 +76,10 @@ async fn a_source_has_so_many_connections_and_is_told_so() {
     let mut one_more = TcpStream::connect(world.address).await.unwrap();
     let answer = String::from_utf8(until_closed(&mut one_more).await).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(head.starts_with("HTTP/1.1 503 ") && head.ends_with(&format!("content-length: {}", body.len())), "{answer}");
+    assert!(
+        head.starts_with("HTTP/1.1 503 ") && head.ends_with(&format!("content-length: {}", body.len())),
+        "{answer}"
+    );
     assert_eq!(body, "too many connections from this address.\n");
     for client in &mut clients {
         assert_eq!(client.ask(get("api", "/", &[])).await.status, 200);
@@ -108,7 +111,8 @@ async fn a_websocket_keeps_its_place_among_the_connections() {
     let world = World::with(flags, None).await;
     world.sparks.put("api", true, service.port, State::Up);
     let mut tunnel = TcpStream::connect(world.address).await.unwrap();
-    let request = format!("GET / HTTP/1.1\r\nhost: {}\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n", host("api"));
+    let request =
+        format!("GET / HTTP/1.1\r\nhost: {}\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n", host("api"));
     tunnel.write_all(request.as_bytes()).await.unwrap();
     assert!(super::service::read_head(&mut tunnel).await.unwrap().starts_with("HTTP/1.1 101 "));
     let mut second = TcpStream::connect(world.address).await.unwrap();
@@ -119,12 +123,16 @@ async fn a_websocket_keeps_its_place_among_the_connections() {
 async fn names_with_strange_bytes_are_refused_and_harm_nobody() {
     let service = Service::echo().await;
     let world = World::serving(service.port).await;
-    for host in [&b"\xff\xfe--team.sparks.example.com"[..], b"a\x00--team", b"../../--x", b"%61pi--team", b"a--b\t"] {
+    for host in
+        [&b"\xff\xfe--team.sparks.example.com"[..], b"a\x00--team", b"../../--x", b"%61pi--team", b"a--b\t"]
+    {
         let request = [b"GET / HTTP/1.1\r\nconnection: close\r\nhost: ", host, b"\r\n\r\n"].concat();
         let answer = raw(&world, request).await;
         assert!(answer.starts_with("HTTP/1.1 40"), "{host:?}: {answer}");
     }
-    for garbage in [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"[..], b"SSH-2.0-x\r\n\r\n", &[0; 1000], b"GET\r\n\r\n"] {
+    for garbage in
+        [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"[..], b"SSH-2.0-x\r\n\r\n", &[0; 1000], b"GET\r\n\r\n"]
+    {
         raw(&world, garbage).await;
     }
     let request = Request::get("/").header("host", host("api")).body(empty()).unwrap();

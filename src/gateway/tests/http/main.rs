@@ -7,6 +7,7 @@ mod errors;
 mod grpc;
 mod limits;
 mod passing;
+mod recordings;
 mod reuse;
 mod service;
 mod streams;

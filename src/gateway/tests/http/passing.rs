@@ -72,7 +72,8 @@ async fn headers_of_one_connection_do_not_pass_to_the_other() {
     let service = Service::raw(|mut stream, _| {
         Box::pin(async move {
             let head = read_head(&mut stream).await.unwrap();
-            let clean = !["keep-alive", "x-hop", "proxy-auth", "expect"].iter().any(|name| head.contains(name));
+            let clean =
+                !["keep-alive", "x-hop", "proxy-auth", "expect"].iter().any(|name| head.contains(name));
             let body = if clean { "clean" } else { &head };
             let answer = format!(
                 "HTTP/1.1 200 OK\r\nconnection: keep-alive, x-back\r\nx-back: 1\r\nkeep-alive: timeout=5\r\n\
@@ -84,11 +85,18 @@ async fn headers_of_one_connection_do_not_pass_to_the_other() {
     })
     .await;
     let world = World::serving(service.port).await;
-    let headers =
-        [("connection", "keep-alive, x-hop"), ("x-hop", "1"), ("keep-alive", "1"), ("proxy-authorization", "x")];
+    let headers = [
+        ("connection", "keep-alive, x-hop"),
+        ("x-hop", "1"),
+        ("keep-alive", "1"),
+        ("proxy-authorization", "x"),
+    ];
     let answer = ask(&world, get("api", "/", &headers)).await;
     assert_eq!(answer.body, "clean");
-    assert_eq!((answer.header("x-back"), answer.header("keep-alive"), answer.header("x-kept")), ("", "", "1"));
+    assert_eq!(
+        (answer.header("x-back"), answer.header("keep-alive"), answer.header("x-kept")),
+        ("", "", "1")
+    );
 }
 
 #[tokio::test]

@@ -47,7 +47,10 @@ impl Service {
                     async move { Ok::<_, Infallible>(answer.await) }
                 });
                 // What goes wrong is seen by the client.
-                let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+                let _ = http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service)
+                    .with_upgrades()
+                    .await;
             })
         })
         .await
@@ -86,7 +89,9 @@ async fn echo(request: Request<Incoming>) -> Response<Body> {
     let (head, body) = request.into_parts();
     let mut lines = vec![format!("{} {} {:?}", head.method, head.uri, head.version)];
     let headers = head.headers.iter();
-    lines.extend(headers.map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()))));
+    lines.extend(
+        headers.map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()))),
+    );
     let length = body.collect().await.map(|body| body.to_bytes().len());
     lines.push(format!("body: {length:?}"));
     Response::new(text(lines.join("\n")))

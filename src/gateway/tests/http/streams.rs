@@ -173,7 +173,8 @@ async fn question_and_answer_may_flow_at_the_same_time() {
     let stream = futures::stream::unfold(receiver, |mut receiver| async {
         Some((Ok::<_, Infallible>(Frame::data(receiver.recv().await?)), receiver))
     });
-    let response = Http1::new(&world).await.send(post("api", "/", StreamBody::new(stream).boxed_unsync())).await;
+    let response =
+        Http1::new(&world).await.send(post("api", "/", StreamBody::new(stream).boxed_unsync())).await;
     let mut body = response.into_body();
     for part in ["one", "two", "three"] {
         parts.send(part.into()).await.unwrap();
@@ -204,7 +205,9 @@ async fn a_client_that_goes_away_is_noticed_by_the_service() {
     drop(service);
     let aborted = post("api", "/", full("x"));
     drop(aborted);
-    while noticed.try_recv() != Err(mpsc::error::TryRecvError::Disconnected) && noticed.sender_strong_count() > 1 {
+    while noticed.try_recv() != Err(mpsc::error::TryRecvError::Disconnected)
+        && noticed.sender_strong_count() > 1
+    {
         tokio::task::yield_now().await;
     }
 }
@@ -225,7 +228,8 @@ async fn an_answer_that_comes_before_the_question_is_over_passes() {
     let stream = futures::stream::unfold(receiver, |mut receiver| async {
         Some((Ok::<_, Infallible>(Frame::data(receiver.recv().await?)), receiver))
     });
-    let response = Http1::new(&world).await.send(post("api", "/", StreamBody::new(stream).boxed_unsync())).await;
+    let response =
+        Http1::new(&world).await.send(post("api", "/", StreamBody::new(stream).boxed_unsync())).await;
     let answer = Answer::of(response).await;
     assert_eq!((answer.status.as_u16(), answer.body.as_str()), (413, "too much"));
 }

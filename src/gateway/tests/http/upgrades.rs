@@ -30,7 +30,10 @@ async fn websockets() -> Service {
     .await
 }
 
-async fn connect(world: &World, headers: &[(&'static str, &str)]) -> Result<WebSocketStream<TcpStream>, Error> {
+async fn connect(
+    world: &World,
+    headers: &[(&'static str, &str)],
+) -> Result<WebSocketStream<TcpStream>, Error> {
     let stream = TcpStream::connect(world.address).await.unwrap();
     let mut request = format!("ws://{}/socket", host("api")).into_client_request().unwrap();
     for (name, value) in headers {
@@ -102,7 +105,8 @@ async fn any_protocol_is_relayed_and_each_side_may_end_first() {
         Box::pin(async move {
             let head = read_head(&mut stream).await.unwrap();
             assert!(head.contains("upgrade: own/1\r\n"), "{head}");
-            let switch = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: own/1\r\n\r\nfirst;";
+            let switch =
+                b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: own/1\r\n\r\nfirst;";
             stream.write_all(switch).await.unwrap();
             let mut all = String::new();
             // The client has ended its side, and still hears the rest.
@@ -113,7 +117,10 @@ async fn any_protocol_is_relayed_and_each_side_may_end_first() {
     .await;
     let world = World::serving(service.port).await;
     let mut stream = TcpStream::connect(world.address).await.unwrap();
-    let ask = format!("GET / HTTP/1.1\r\nhost: {}\r\nconnection: Upgrade\r\nupgrade: own/1\r\n\r\nearly", host("api"));
+    let ask = format!(
+        "GET / HTTP/1.1\r\nhost: {}\r\nconnection: Upgrade\r\nupgrade: own/1\r\n\r\nearly",
+        host("api")
+    );
     stream.write_all(ask.as_bytes()).await.unwrap();
     stream.shutdown().await.unwrap();
     let mut answer = String::new();
@@ -148,7 +155,8 @@ async fn a_service_that_changes_the_protocol_unasked_is_not_heard() {
 async fn http_2_in_clear_text_is_not_upgraded_to_past_the_gateway() {
     let service = Service::echo().await;
     let world = World::serving(service.port).await;
-    let headers = [("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c"), ("http2-settings", "AAMAAABk")];
+    let headers =
+        [("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c"), ("http2-settings", "AAMAAABk")];
     let answer = ask(&world, get("api", "/", &headers)).await;
     assert_eq!(answer.status, 200);
     assert!(!answer.body.contains("upgrade") && !answer.body.contains("http2-settings"), "{}", answer.body);

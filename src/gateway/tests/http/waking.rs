@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 use super::{
     client::{ask, get},
     service::{Service, answer, read_head},
-    world::{State, World, good_token},
+    world::{State, World},
 };
 
 #[tokio::test]
@@ -70,20 +70,8 @@ async fn a_stranger_wakes_nothing() {
 async fn a_spark_that_moves_while_a_request_is_on_its_way_gets_it_at_its_new_place() {
     let service = Service::echo().await;
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let world = World::new().await;
-    world.sparks.put("api", false, gone, State::Asleep);
-    let token = good_token();
-    let asked = ask(&world, get("api", "/", &[("sparks-token", &token)]));
-    let moves = async {
-        while world.sparks.waits() == 0 {
-            tokio::task::yield_now().await;
-        }
-        world.sparks.set("api", State::Up);
-        while world.sparks.active() == 0 {
-            tokio::task::yield_now().await;
-        }
-        world.sparks.put("api", false, service.port, State::Up);
-    };
-    let (answer, ()) = tokio::join!(asked, moves);
-    assert_eq!(answer.status, 200);
+    let world = World::serving(gone).await;
+    *world.sparks.moving.lock().unwrap() = Some(service.port);
+    assert_eq!(ask(&world, get("api", "/", &[])).await.status, 200);
+    assert_eq!(world.sparks.waits(), 2);
 }

@@ -42,6 +42,8 @@ pub struct Sparks {
     all: Mutex<HashMap<String, Entry>>,
     pub waits: AtomicUsize,
     pub active: AtomicUsize,
+    /// The port to which the next Spark that is asked for moves as soon as somebody was told where it is.
+    pub moving: Mutex<Option<u16>>,
 }
 
 struct Entry {
@@ -97,6 +99,9 @@ impl Sparks {
             State::Down(why) => Err(why),
             State::Up | State::Asleep => {
                 let spark = self.all.lock().unwrap()[&id].spark.clone();
+                if let Some(port) = self.moving.lock().unwrap().take() {
+                    self.put(name, spark.status.as_ref().unwrap().public, port, State::Up);
+                }
                 Ok(Awake { spark, ip: [127, 0, 0, 1].into(), woken })
             }
         }
@@ -118,7 +123,7 @@ impl Computers for Sparks {
 }
 
 /// `team` has a key; so has `other`, another one; no other namespace has any.
-struct FixedKeys;
+pub struct FixedKeys;
 
 impl Keys for FixedKeys {
     fn key<'a>(&'a self, namespace: &'a str) -> BoxFuture<'a, Found> {

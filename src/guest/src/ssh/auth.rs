@@ -71,7 +71,13 @@ impl Policy {
     }
 
     /// What a certificate allows to that user.
-    fn certificate(&self, user: &str, certificate: &Certificate, now: u64, peer: IpAddr) -> Result<By, Refusal> {
+    fn certificate(
+        &self,
+        user: &str,
+        certificate: &Certificate,
+        now: u64,
+        peer: IpAddr,
+    ) -> Result<By, Refusal> {
         let by = |permissions| By::Client { permissions, key: described_certificate(certificate) };
         let refusal = match keys::check_certificate(certificate, &self.authorities, &[user], now, peer) {
             Ok(permissions) => return Ok(by(permissions)),

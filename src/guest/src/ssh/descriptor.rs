@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::{Errno, dup};
@@ -89,18 +90,63 @@ impl AsyncWrite for Descriptor {
     }
 }
 
+/// Waits for more to come of a descriptor that has just said EAGAIN.
+///
+/// A terminal hangs up when the last program closes it, and may be opened again later. tokio takes a hang-up for final,
+/// and says for ever that there is something: then it is looked at now and then.
+#[derive(Debug, Default)]
+pub struct Patience {
+    hung_up: bool,
+}
+
+impl Patience {
+    /// Pause between two looks at a terminal that has hung up.
+    const PAUSE: Duration = Duration::from_millis(20);
+
+    /// Until there may be something to read.
+    ///
+    /// # Errors
+    /// The runtime's, at its end.
+    pub async fn readable(&mut self, fd: &AsyncFd<OwnedFd>) -> io::Result<()> {
+        self.pause().await;
+        let mut ready = fd.readable().await?;
+        self.hung_up = ready.ready().is_read_closed();
+        ready.clear_ready();
+        Ok(())
+    }
+
+    /// Until there may be room to write.
+    ///
+    /// # Errors
+    /// The runtime's, at its end.
+    pub async fn writable(&mut self, fd: &AsyncFd<OwnedFd>) -> io::Result<()> {
+        self.pause().await;
+        let mut ready = fd.writable().await?;
+        self.hung_up = ready.ready().is_write_closed();
+        ready.clear_ready();
+        Ok(())
+    }
+
+    async fn pause(&self) {
+        if self.hung_up {
+            tokio::time::sleep(Self::PAUSE).await;
+        }
+    }
+}
+
 /// Writes all of it.
 ///
 /// # Errors
 /// The kernel's: EPIPE where nobody reads any more.
 pub async fn write_all(fd: &AsyncFd<OwnedFd>, mut data: &[u8]) -> io::Result<()> {
+    let mut patience = Patience::default();
     while !data.is_empty() {
         // At once where there is room, which there is for nearly every keystroke.
         match rustix::io::write(fd, data) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(length) => data = data.get(length..).unwrap_or_default(),
             Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => fd.writable().await?.clear_ready(),
+            Err(Errno::AGAIN) => patience.writable(fd).await?,
             Err(error) => return Err(error.into()),
         }
     }

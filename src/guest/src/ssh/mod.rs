@@ -10,11 +10,11 @@ mod connection;
 mod descriptor;
 mod login;
 mod process;
-mod session;
 mod transport;
 
 pub mod agent;
 pub mod forward;
+pub mod session;
 pub mod sftp;
 pub mod x11;
 

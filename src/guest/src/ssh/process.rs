@@ -3,7 +3,9 @@
 use std::io;
 use std::sync::OnceLock;
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit, setsid};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit, setsid,
+};
 
 use crate::launch::Ids;
 use crate::users::User;
@@ -22,6 +24,7 @@ pub fn prepare() -> io::Result<()> {
     // Not even a core dump is to have the host key in it.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     close_on_exec();
+    hear_of_children();
     // By the kernel, so that nothing in this process can put it off.
     alarm(LOGIN_GRACE);
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
@@ -58,6 +61,12 @@ pub fn become_user(user: &User) -> io::Result<()> {
 fn close_on_exec() {
     // SAFETY: changes flags of file descriptors only.
     unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+}
+
+/// Whoever started this may ignore the ends of its children, and that is inherited: their status would be lost.
+fn hear_of_children() {
+    // SAFETY: sets a disposition, before anything else uses that signal.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
 }
 
 fn alarm(seconds: u32) {

@@ -47,10 +47,8 @@ pub async fn serve(entrance: Entrance) -> Result<(), SshError> {
             let socket = StdStream::from(unsafe { OwnedFd::from_raw_fd(fd) });
             socket.set_nonblocking(true)?;
             let socket = TcpStream::from_std(socket)?;
-            let addresses = Addresses {
-                client: canonical(socket.peer_addr()?),
-                server: canonical(socket.local_addr()?),
-            };
+            let addresses =
+                Addresses { client: canonical(socket.peer_addr()?), server: canonical(socket.local_addr()?) };
             transport::tune(&socket)?;
             speak(socket, configuration(&server)?, Policy::of(&server), Some(addresses)).await
         }
@@ -110,10 +108,12 @@ async fn admit(
     process::become_user(&user)?;
     let (requests, opener, driver) = Connection::start(packets, Limits::default());
     let login = Rc::new(Login { user, permissions, opener, addresses });
-    let result = connection::serve(requests, driver, login).await;
+    connection::serve(requests, driver, login).await?;
     // The packets are out of our hands, and the transport sends what it has.
-    let _ = tokio::time::timeout(FAREWELL, session).await;
-    result
+    match tokio::time::timeout(FAREWELL, session).await {
+        Ok(ended) => Ok(ended?),
+        Err(_) => Ok(()),
+    }
 }
 
 /// Who comes, from where, and what it may do; `None` when the gateway has gone.

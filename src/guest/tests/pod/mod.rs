@@ -1,7 +1,7 @@
 //! A pod for tests: the real binary as PID 1 of its own PID and mount namespace, and an agent that dials it from
 //! outside of the PID namespace. The network namespace is the test's own, which is how both see the same abstract socket
 //! and the same loopback.
-#![allow(clippy::unwrap_used)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream as StdStream};
@@ -10,7 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use sparks_proto::{Computer, FromGuest, Service, ServiceState, ToGuest};
+use sparks_proto::{Computer, FromGuest, Service, ServiceState, SshServer, ToGuest};
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 
@@ -39,8 +39,11 @@ impl Pod {
         if !rustix::process::geteuid().is_root() {
             command.args(["--user", "--map-root-user"]);
         }
-        // Terminals of the host are none of the pod's. The container runtime may leave a descriptor open, such as 9.
-        let exec = "mount -t tmpfs none /dev/pts && exec \"$0\" 9</dev/null";
+        // Terminals of the host are none of the pod's, and neither is what is in its /run. The container runtime may leave
+        // a descriptor open, such as 9.
+        let exec = "mount -t devpts -o newinstance,ptmxmode=0666,mode=0620,gid=5 none /dev/pts 2>/dev/null ||
+            mount -t devpts -o newinstance,ptmxmode=0666 none /dev/pts
+            mount --bind /dev/pts/ptmx /dev/ptmx && mount -t tmpfs none /run && exec \"$0\" 9</dev/null";
         command
             .args(["sh", "-c", exec, env!("CARGO_BIN_EXE_sparks-guest")])
             .env("SPARKS_CONTROL_SOCKET", &socket)
@@ -163,7 +166,12 @@ impl Agent {
 
     /// Makes the guest that computer.
     pub fn run(&mut self, service: Option<Service>) {
-        self.send(&ToGuest::Run(Computer { hostname: "test".into(), service }));
+        self.run_with(service, None);
+    }
+
+    /// Makes the guest that computer, with an SSH server.
+    pub fn run_with(&mut self, service: Option<Service>, ssh: Option<SshServer>) {
+        self.send(&ToGuest::Run(Computer { hostname: "test".into(), service, ssh }));
     }
 
     /// The next message; `None` when the guest has hung up.

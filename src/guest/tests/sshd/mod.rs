@@ -1,4 +1,5 @@
-//! `sparks-guest ssh` behind a listener as PID 1 has one, and OpenSSH's client.
+//! `sparks-guest ssh` behind a listener as PID 1 has one, and OpenSSH's client. Each connection has a mount namespace with
+//! a user database of its own: what is in the home of whoever runs the tests has no part in them.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::fs::File;
@@ -14,9 +15,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use russh::keys::ssh_key::private::Ed25519Keypair;
-use russh::keys::{Algorithm, HashAlg, PrivateKey};
+use russh::keys::{Algorithm, PrivateKey};
 use sparks_proto::SshServer;
 
+pub mod peer;
 pub mod terminal;
 
 /// Longest wait for anything that must happen.
@@ -45,11 +47,15 @@ impl Sshd {
         Self::with("", |_, _| {})
     }
 
-    /// A server whose connections run `script` first, in a mount namespace of their own, and whose settings `change` has
-    /// changed; the folder is there by then, with `key` and `key.pub` in it.
+    /// A server whose connections run `script` first, in their mount namespace and the client's folder, and whose settings
+    /// `change` has changed; the folder is there by then, with `key`, `key.pub` and `passwd` in it.
     pub fn with(script: &str, change: impl FnOnce(&mut SshServer, &Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let key = new_key(&folder.path().join("key"));
+        let home = folder.path().join("home");
+        std::fs::create_dir(&home).unwrap();
+        let passwd = format!("root:x:0:0::{}:/bin/sh\n", home.display());
+        std::fs::write(folder.path().join("passwd"), passwd).unwrap();
         let seed = [7; 32];
         let mut server = SshServer {
             port: 0,
@@ -66,7 +72,8 @@ impl Sshd {
         let log = Arc::new(Mutex::new(File::create(folder.path().join("log")).unwrap()));
         let (ending, connections) = (Arc::new(AtomicBool::new(false)), Arc::<Mutex<Vec<Child>>>::default());
         let acceptor = std::thread::spawn({
-            let (server, log, script) = (server.clone(), log.clone(), script.to_owned());
+            let (server, log) = (server.clone(), log.clone());
+            let script = format!("cd {}\nmount --bind passwd /etc/passwd\n{script}", folder.path().display());
             let (ending, connections) = (ending.clone(), connections.clone());
             move || {
                 for stream in listener.incoming() {
@@ -81,7 +88,7 @@ impl Sshd {
         Self { port, folder, server, log, ending, connections, acceptor: Some(acceptor) }
     }
 
-    /// The client with that key, for the user that this test is.
+    /// The client with the key that is let in, for root.
     pub fn client(&self) -> Command {
         self.client_with(&self.path("key"))
     }
@@ -109,7 +116,7 @@ impl Sshd {
         [
             "StrictHostKeyChecking=yes".into(),
             format!("UserKnownHostsFile={}", self.path("known_hosts").display()),
-            format!("User={}", user()),
+            "User=root".into(),
             "IdentitiesOnly=yes".into(),
             "IdentityAgent=none".into(),
             "BatchMode=yes".into(),
@@ -172,16 +179,13 @@ fn connect(stream: TcpStream, server: &SshServer, script: &str, log: &File) -> C
     told.rewind().unwrap();
     let fd = stream.as_raw_fd();
     let number = fd.to_string();
-    let mut command = if script.is_empty() {
-        let mut command = Command::new(GUEST);
-        command.args(["ssh", "--connection", &number]);
-        command
-    } else {
-        let mut command = Command::new("unshare");
-        let script = format!("{script}\nexec {GUEST} ssh --connection {number}");
-        command.args(["--mount", "sh", "-ec", &script]);
-        command
-    };
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private"]);
+    if !rustix::process::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    let script = format!("{script}\ncd /\nexec {GUEST} ssh --connection {number}");
+    command.args(["sh", "-ec", &script]);
     command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(told);
     command.stdout(log.try_clone().unwrap()).stderr(log.try_clone().unwrap());
     // SAFETY: one system call on a descriptor that is open until after the spawn.
@@ -202,14 +206,7 @@ pub fn new_key(path: &Path) -> String {
     let mut name = path.as_os_str().to_owned();
     name.push(".pub");
     std::fs::write(name, format!("{public}\n")).unwrap();
-    let _ = key.fingerprint(HashAlg::Sha256);
     public
-}
-
-/// The name of the user that this test is.
-pub fn user() -> String {
-    let output = Command::new("id").arg("-un").output().unwrap();
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 /// Standard output of a command that must have succeeded.

@@ -62,7 +62,7 @@ impl Pattern {
 }
 
 /// `*` and `?`. Takes no more than the product of the lengths.
-fn matches_glob(glob: &[u8], text: &[u8]) -> bool {
+pub(super) fn matches_glob(glob: &[u8], text: &[u8]) -> bool {
     let (mut g, mut t) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;
     while t < text.len() {

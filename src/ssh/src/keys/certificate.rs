@@ -3,7 +3,10 @@
 use std::net::IpAddr;
 
 use super::{AddressPatterns, Denied, Permissions};
-use crate::transport::{Certificate, PublicKey, ssh_key::certificate::CertType};
+use crate::transport::{
+    Certificate, PublicKey,
+    ssh_key::{Algorithm, certificate::CertType},
+};
 
 /// What a login with a certificate may do. Its signature is verified here too. Any one of `principals` must be among the
 /// certificate's; one that names none is refused, as sshd does.
@@ -22,6 +25,10 @@ pub fn check_certificate(
     }
     if !authorities.iter().any(|authority| authority.key_data() == certificate.signature_key()) {
         return Err(Denied::Authority);
+    }
+    // As sshd's CASignatureAlgorithms: RSA with SHA-1 is none.
+    if certificate.signature().algorithm() == (Algorithm::Rsa { hash: None }) {
+        return Err(Denied::WeakSignature);
     }
     certificate.verify_signature().map_err(|_| Denied::Signature)?;
     if now < certificate.valid_after() {

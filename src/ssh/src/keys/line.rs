@@ -33,7 +33,9 @@ pub enum LineError {
 /// The keys of a file, each with the number of its line from 1. Comments and empty lines are skipped.
 pub fn parse(text: &str) -> impl Iterator<Item = (usize, Result<AuthorizedKey, LineError>)> {
     let numbered = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
-    numbered.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')).map(|(n, line)| (n, parse_line(line)))
+    numbered
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+        .map(|(n, line)| (n, parse_line(line)))
 }
 
 fn parse_line(line: &str) -> Result<AuthorizedKey, LineError> {
@@ -52,16 +54,25 @@ fn comment(key: &PublicKey) -> String {
 
 /// The options end at the first space that is not quoted.
 fn split_options(line: &str) -> Result<(&str, &str), LineError> {
-    let (mut is_quoted, mut is_escaped) = (false, false);
-    for (at, c) in line.char_indices() {
-        match c {
-            '"' if !is_escaped => is_quoted = !is_quoted,
-            ' ' | '\t' if !is_quoted => return Ok((&line[..at], &line[at..])),
-            _ => {}
-        }
-        is_escaped = c == '\\' && !is_escaped;
+    match unquoted_at(line, |c| c == ' ' || c == '\t')? {
+        Some(at) => Ok((&line[..at], &line[at..])),
+        None => Err(LineError::Key),
     }
-    Err(if is_quoted { LineError::Quote } else { LineError::Key })
+}
+
+/// Where the first of these characters is that stands in no quotes. Only `\"` is an escape: the backslash before it
+/// isn't one itself, as in OpenSSH's auth2-pubkeyfile.c.
+pub(super) fn unquoted_at(text: &str, wanted: impl Fn(char) -> bool) -> Result<Option<usize>, LineError> {
+    let (mut is_quoted, mut before) = (false, ' ');
+    for (at, c) in text.char_indices() {
+        if c == '"' && before != '\\' {
+            is_quoted = !is_quoted;
+        } else if !is_quoted && wanted(c) {
+            return Ok(Some(at));
+        }
+        before = c;
+    }
+    if is_quoted { Err(LineError::Quote) } else { Ok(None) }
 }
 
 impl AuthorizedKey {

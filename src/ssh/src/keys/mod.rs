@@ -12,6 +12,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 pub use address::AddressPatterns;
+use address::matches_glob;
 pub use certificate::check_certificate;
 pub use line::{AuthorizedKey, LineError, parse};
 pub use options::Options;
@@ -75,6 +76,9 @@ pub enum Denied {
     /// The signature is wrong.
     #[error("the signature of the certificate is wrong")]
     Signature,
+    /// The signature proves nothing.
+    #[error("the certificate is signed with SHA-1, which can be forged")]
+    WeakSignature,
     /// It is a host's.
     #[error("the certificate is not a user's")]
     Kind,
@@ -96,7 +100,14 @@ impl Permissions {
     /// Everything.
     #[must_use]
     pub fn all() -> Self {
-        Self { pty: true, port_forwarding: true, agent_forwarding: true, x11: true, user_rc: true, ..Self::none() }
+        Self {
+            pty: true,
+            port_forwarding: true,
+            agent_forwarding: true,
+            x11: true,
+            user_rc: true,
+            ..Self::none()
+        }
     }
 
     /// Nothing but commands.
@@ -119,13 +130,16 @@ impl Permissions {
     /// Whether a connection may be forwarded to there.
     #[must_use]
     pub fn may_open(&self, host: &str, port: u32) -> bool {
-        self.port_forwarding && permits(&self.permit_open, host, port)
+        self.port_forwarding && permits(&self.permit_open, port, |own| own == "*" || own == host)
     }
 
-    /// Whether a forwarded port may listen there.
+    /// Whether a forwarded port may listen there. Unlike those to connect to, addresses to listen on may be patterns
+    /// (sshd(8)).
     #[must_use]
     pub fn may_listen(&self, address: &str, port: u32) -> bool {
-        self.port_forwarding && permits(&self.permit_listen, address, port)
+        let address = address.to_ascii_lowercase();
+        let matches = |own: &str| matches_glob(own.as_bytes(), address.as_bytes());
+        self.port_forwarding && permits(&self.permit_listen, port, matches)
     }
 
     /// What both allow.
@@ -152,15 +166,13 @@ impl Permissions {
     }
 }
 
-fn permits(list: &[HostPort], host: &str, port: u32) -> bool {
-    list.is_empty() || list.iter().any(|permit| permit.permits(host, port))
+fn permits(list: &[HostPort], port: u32, matches: impl Fn(&str) -> bool) -> bool {
+    let permits =
+        |permit: &HostPort| matches(&permit.host) && permit.port.is_none_or(|own| u32::from(own) == port);
+    list.is_empty() || list.iter().any(permits)
 }
 
 impl HostPort {
-    fn permits(&self, host: &str, port: u32) -> bool {
-        (self.host == "*" || self.host == host) && self.port.is_none_or(|own| u32::from(own) == port)
-    }
-
     /// What two permits allow both, if anything.
     fn and(&self, other: &Self) -> Option<Self> {
         let host = match (self.host.as_str(), other.host.as_str()) {

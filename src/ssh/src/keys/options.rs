@@ -2,7 +2,7 @@
 
 use jiff::{civil::DateTime, tz::TimeZone};
 
-use super::{AddressPatterns, HostPort, LineError, Permissions};
+use super::{AddressPatterns, HostPort, LineError, Permissions, line::unquoted_at};
 
 /// What the options before a key say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +90,8 @@ impl Options {
             "permitlisten" if value.contains(':') => permissions.permit_listen.push(host_port(value)?),
             "permitlisten" => permissions.permit_listen.push(host_port(&format!("*:{value}"))?),
             "principals" => {
-                self.principals.extend(value.split(',').map(str::trim).filter(|p| !p.is_empty()).map(str::to_owned));
+                self.principals
+                    .extend(value.split(',').map(str::trim).filter(|p| !p.is_empty()).map(str::to_owned));
             }
             _ => return None,
         }
@@ -99,27 +100,21 @@ impl Options {
 }
 
 /// At commas that are not quoted.
-fn split(text: &str) -> Result<Vec<&str>, LineError> {
-    let (mut all, mut begin, mut is_quoted, mut is_escaped) = (Vec::new(), 0, false, false);
-    for (at, c) in text.char_indices() {
-        match c {
-            '"' if !is_escaped => is_quoted = !is_quoted,
-            ',' if !is_quoted => {
-                all.push(&text[begin..at]);
-                begin = at + 1;
-            }
-            _ => {}
-        }
-        is_escaped = c == '\\' && !is_escaped;
+fn split(mut text: &str) -> Result<Vec<&str>, LineError> {
+    let mut all = Vec::new();
+    while let Some(at) = unquoted_at(text, |c| c == ',')? {
+        all.push(&text[..at]);
+        text = &text[at + 1..];
     }
-    all.push(&text[begin..]);
-    if is_quoted { Err(LineError::Quote) } else { Ok(all) }
+    all.push(text);
+    Ok(all)
 }
 
-/// The value in double quotes; `\"` is a quote.
+/// The value in double quotes; `\"` is a quote, and any other quote within is a mistake.
 fn unquoted(value: &str) -> Result<String, LineError> {
     let inner = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).ok_or(LineError::Quote)?;
-    Ok(inner.replace("\\\"", "\""))
+    let escaped = inner.match_indices('"').all(|(at, _)| inner[..at].ends_with('\\'));
+    if escaped && !inner.ends_with('\\') { Ok(inner.replace("\\\"", "\"")) } else { Err(LineError::Quote) }
 }
 
 /// `YYYYMMDD[HHMM[SS]][Z]`; UTC with and without the Z, because a Spark has no other zone.
@@ -130,7 +125,8 @@ fn expiry(text: &str) -> Option<u64> {
     }
     let part = |from: usize, to: usize| digits.get(from..to).map_or(Some(0), |text| text.parse::<i8>().ok());
     let year = digits[..4].parse().ok()?;
-    let civil = DateTime::new(year, part(4, 6)?, part(6, 8)?, part(8, 10)?, part(10, 12)?, part(12, 14)?, 0).ok()?;
+    let civil =
+        DateTime::new(year, part(4, 6)?, part(6, 8)?, part(8, 10)?, part(10, 12)?, part(12, 14)?, 0).ok()?;
     u64::try_from(civil.to_zoned(TimeZone::UTC).ok()?.timestamp().as_second()).ok()
 }
 

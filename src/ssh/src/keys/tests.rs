@@ -41,6 +41,10 @@ fn certificate_of(kind: CertType, build: impl FnOnce(&mut Builder)) -> Certifica
     builder.sign(&private(9)).unwrap()
 }
 
+fn principal(builder: &mut Builder, name: &str) {
+    builder.valid_principal(name).unwrap();
+}
+
 fn check(certificate: &Certificate, peer_address: &str) -> Result<Permissions, Denied> {
     let authorities = [private(9).public_key().clone()];
     check_certificate(certificate, &authorities, &["api.team-a"], NOW, peer(peer_address))
@@ -50,7 +54,10 @@ fn check(certificate: &Certificate, peer_address: &str) -> Result<Permissions, D
 fn lines_are_found_among_comments_with_their_numbers() {
     let text = format!("# keys\n\n{} \n  no-pty {}\nnot a key\n", public(1), public(2));
     let all: Vec<_> = parse(&text).collect();
-    assert_eq!(all.iter().map(|(n, key)| (*n, key.is_ok())).collect::<Vec<_>>(), [(3, true), (4, true), (5, false)]);
+    assert_eq!(
+        all.iter().map(|(n, key)| (*n, key.is_ok())).collect::<Vec<_>>(),
+        [(3, true), (4, true), (5, false)]
+    );
     let first = all[0].1.as_ref().unwrap();
     assert!(first.is(private(1).public_key()) && !first.is(private(2).public_key()));
     assert_eq!((first.comment.as_str(), first.options.permissions.clone()), ("c", Permissions::all()));
@@ -69,9 +76,21 @@ fn options_forbid_what_they_name_in_the_order_in_which_they_stand() {
 
 #[test]
 fn a_line_with_an_option_that_is_not_understood_opens_nothing() {
-    for options in
-        ["tunnel=\"0\"", "restrict=\"1\"", "command", "command=x", "no-restrict", "from=\"\"", "expiry-time=\"soon\"", "permitopen=\"a\"", "command=\"x"]
-    {
+    for options in [
+        "tunnel=\"0\"",
+        "restrict=\"1\"",
+        "command",
+        "command=x",
+        "no-restrict",
+        "from=\"\"",
+        "expiry-time=\"soon\"",
+        "permitopen=\"a\"",
+        "command=\"x",
+        "verify-required",
+        "command=\"a\"\",no-pty\"",
+        // The second backslash escapes the quote, so that the value goes on.
+        "command=\"a\\\\\",no-pty",
+    ] {
         assert!(line(options).is_err(), "{options}");
     }
 }
@@ -107,7 +126,10 @@ fn a_key_expires_at_its_moment_in_utc() {
 
 #[test]
 fn forwarding_goes_where_it_is_permitted() {
-    let permissions = line("permitopen=\"db:5432\",permitopen=\"[::1]:*\",permitlisten=\"8080\"").unwrap().options.permissions;
+    let permissions = line("permitopen=\"db:5432\",permitopen=\"[::1]:*\",permitlisten=\"8080\"")
+        .unwrap()
+        .options
+        .permissions;
     assert!(permissions.may_open("db", 5432) && permissions.may_open("::1", 1));
     assert!(!permissions.may_open("db", 5433) && !permissions.may_open("other", 5432));
     assert!(permissions.may_listen("localhost", 8080) && !permissions.may_listen("localhost", 8081));
@@ -137,11 +159,13 @@ fn a_certificate_gives_what_its_extensions_say() {
 
 #[test]
 fn a_certificate_is_refused_for_each_of_its_faults() {
-    let good = |builder: &mut Builder| drop(builder.valid_principal("api.team-a").unwrap());
+    let good = |builder: &mut Builder| principal(builder, "api.team-a");
     assert!(check(&certificate(good), "10.0.0.1").is_ok());
-    let other = certificate(|builder| drop(builder.valid_principal("other").unwrap()));
+    let other = certificate(|builder| principal(builder, "other"));
     assert_eq!(check(&other, "10.0.0.1"), Err(Denied::Principal));
-    let anybody = certificate(|builder| drop(builder.all_principals_valid().unwrap()));
+    let anybody = certificate(|builder| {
+        builder.all_principals_valid().unwrap();
+    });
     assert_eq!(check(&anybody, "10.0.0.1"), Err(Denied::Principal));
     let host = certificate_of(CertType::Host, good);
     assert_eq!(check(&host, "10.0.0.1"), Err(Denied::Kind));
@@ -168,10 +192,51 @@ fn a_certificate_is_refused_for_each_of_its_faults() {
 
 #[test]
 fn a_line_of_an_authority_lets_its_certificates_in_and_no_key() {
-    let authority = parse(&format!("cert-authority,principals=\"ops, dev\" {}", public(9))).next().unwrap().1.unwrap();
-    let dev = certificate(|builder| drop(builder.valid_principal("dev").unwrap().extension("permit-pty", "").unwrap()));
+    let authority =
+        parse(&format!("cert-authority,principals=\"ops, dev\" {}", public(9))).next().unwrap().1.unwrap();
+    let dev = certificate(|builder| {
+        principal(builder, "dev");
+        builder.extension("permit-pty", "").unwrap();
+    });
     assert!(authority.check_certificate(&dev, &["root"], NOW, peer("::1")).unwrap().pty);
     assert!(!authority.is(private(9).public_key()));
     let plain = line("no-pty").unwrap();
     assert_eq!(plain.check_certificate(&dev, &["dev"], NOW, peer("::1")), Err(Denied::Authority));
+}
+
+#[test]
+fn an_address_to_listen_on_may_be_a_pattern_and_one_to_connect_to_may_not() {
+    let permissions =
+        line("permitlisten=\"*.local:*\",permitopen=\"*.local:*\"").unwrap().options.permissions;
+    assert!(permissions.may_listen("A.Local", 1) && !permissions.may_listen("a.remote", 1));
+    assert!(permissions.may_open("*.local", 1) && !permissions.may_open("a.local", 1));
+}
+
+#[test]
+fn a_certificate_signed_with_sha_1_is_refused() {
+    let bytes = certificate(|builder| principal(builder, "api.team-a")).to_bytes().unwrap();
+    // The last field is the signature: a string of two strings, the name of the algorithm and 64 bytes.
+    let rest = &bytes[..bytes.len() - (4 + 4 + "ssh-ed25519".len() + 4 + 64)];
+    let mut signature = crate::wire::Writer::new();
+    signature.string(b"ssh-rsa").string(&[1; 256]);
+    let mut forged = crate::wire::Writer::new();
+    forged.raw(rest).string(&signature.finish());
+    let forged = Certificate::from_bytes(&forged.finish()).unwrap();
+    assert_eq!(check(&forged, "::1"), Err(Denied::WeakSignature));
+}
+
+#[test]
+fn permissions_survive_their_way_to_the_guest() {
+    let of = |options: &str| line(options).unwrap().options.permissions;
+    for permissions in [
+        Permissions::all(),
+        Permissions::none(),
+        of("restrict,pty,command=\"a \\\"b\\\"\",permitopen=\"[::1]:80\",permitlisten=\"*:*\""),
+        of("environment=\"A=\u{e4}\",expiry-time=\"20300101\""),
+    ] {
+        let json = serde_json::to_string(&permissions).unwrap();
+        assert_eq!(serde_json::from_str::<Permissions>(&json).unwrap(), permissions);
+    }
+    // What is not said is not allowed.
+    assert!(serde_json::from_str::<Permissions>("{}").is_err());
 }

@@ -151,7 +151,7 @@ pub async fn wait(end: JoinHandle<Result<(), russh::Error>>) {
 
 /// The nth packet: its number, and a length and bytes that follow from it.
 pub fn packet(n: usize) -> Bytes {
-    const BYTES: [u8; 64 * 1024] = {
+    static BYTES: [u8; 64 * 1024] = {
         let mut bytes = [0; 64 * 1024];
         let mut i = 0;
         while i < bytes.len() {

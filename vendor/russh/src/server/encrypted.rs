@@ -1073,6 +1073,19 @@ impl Encrypted {
     }
 }
 
+/// A security key tells whether its user touched it, in the flags before the counter at the end of
+/// the signature (OpenSSH's PROTOCOL.u2f). OpenSSH's server requires that too.
+fn user_was_present(signature: &Signature) -> bool {
+    const USER_PRESENT: u8 = 0x01;
+    match signature.algorithm() {
+        ssh_key::Algorithm::SkEd25519 | ssh_key::Algorithm::SkEcdsaSha2NistP256 => matches!(
+            signature.as_bytes(),
+            [.., flags, _, _, _, _] if flags & USER_PRESENT != 0
+        ),
+        _ => true,
+    }
+}
+
 thread_local! {
     static SIGNATURE_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
@@ -1198,6 +1211,7 @@ impl Encrypted {
                         let offer = PublicKeyOffer {
                             public_key: &pubkey,
                             algorithm: &algorithm,
+                            certificate: pk_or_cert.certificate(),
                         };
                         let auth = handler.auth_publickey_offered(user, offer).await?;
                         auth == Auth::Accept
@@ -1212,7 +1226,7 @@ impl Encrypted {
                             map_err!(session_id.encode(&mut *buf))?;
                             buf.extend_from_slice(sig_init_buffer);
 
-                            Ok(Verifier::verify(&pubkey, &buf, &sig).is_ok())
+                            Ok(Verifier::verify(&pubkey, &buf, &sig).is_ok() && user_was_present(&sig))
                         })? {
                             debug!("signature verified");
                             let auth = match pk_or_cert {
@@ -1269,6 +1283,7 @@ impl Encrypted {
                     let offer = PublicKeyOffer {
                         public_key: &pubkey,
                         algorithm: &algorithm,
+                        certificate: pk_or_cert.certificate(),
                     };
                     let auth = handler.auth_publickey_offered(user, offer).await?;
                     match auth {

@@ -3,11 +3,11 @@
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
-use rustix::process::umask;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
 use super::connect::resolve;
@@ -101,16 +101,23 @@ pub fn unix(path: &Path) -> io::Result<(SocketFile, UnixListener)> {
     Ok((SocketFile { path: path.into(), identity: identity(path)? }, listener))
 }
 
+/// The file gets the mode that the socket has when it is bound (Linux, `unix_bind_bsd`), so that there is no moment at
+/// which others could connect; and the umask, which is all threads', stays as it is.
 fn bind_private(path: &Path) -> io::Result<UnixListener> {
-    let before = umask(Mode::from_raw_mode(0o177));
-    let listener = UnixListener::bind(path);
-    umask(before);
-    listener
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::fs::fchmod(&socket, Mode::from_raw_mode(0o600))?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    rustix::net::listen(&socket, BACKLOG.cast_signed())?;
+    UnixListener::from_std(socket.into())
 }
 
+/// Whether this is a socket that no process has. Asked with a datagram socket, which is refused by all others as being of
+/// the wrong type, so that nobody who listens there ever sees a connection of ours.
 fn is_abandoned(path: &Path) -> bool {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
-    is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    let connected = UnixDatagram::unbound().and_then(|socket| socket.connect(path));
+    is_socket && connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 #[cfg(test)]

@@ -15,6 +15,9 @@ use tokio::task::LocalSet;
 use super::*;
 use crate::users::User;
 
+/// A port at which nobody listens: tcpmux, which nobody has.
+const CLOSED: u16 = 1;
+
 /// The client's end of a connection whose other end forwards.
 struct Client {
     opener: Opener,
@@ -263,16 +266,17 @@ fn one_connection_listens_at_so_many_places_and_no_more() {
 
 #[test]
 fn a_restricted_key_listens_only_where_it_may() {
-    let (free, port) = listener();
-    drop(free);
-    let only = HostPort { host: "localhost".into(), port: Some(port) };
+    // An address that nothing else here listens at, and a port that the kernel gives to nobody by itself.
+    let (place, port) = ("127.0.0.77", 20_777);
+    let only = HostPort { host: place.into(), port: Some(port) };
     let permissions = Permissions { permit_listen: vec![only], ..Permissions::all() };
     run(permissions, async |client| {
         assert_eq!(client.listen("", port).await, None);
-        assert_eq!(client.listen("localhost", 0).await, None);
+        assert_eq!(client.listen("localhost", port).await, None);
+        assert_eq!(client.listen(place, 0).await, None);
         let path = Bytes::from_static(b"/tmp/never");
         assert!(!client.done(GlobalKind::StreamlocalForward { path }).await);
-        assert_eq!(client.listen("localhost", port).await, Some(port));
+        assert_eq!(client.listen(place, port).await, Some(port));
     });
     run(Permissions::none(), async |client| {
         assert_eq!(client.listen("localhost", 0).await, None);
@@ -285,9 +289,7 @@ fn a_restricted_key_listens_only_where_it_may() {
 #[test]
 fn a_connection_that_cannot_be_made_says_why() {
     run(Permissions::all(), async |client| {
-        let (free, port) = listener();
-        drop(free);
-        let refused = client.open(port).await.map(|_| ()).unwrap_err();
+        let refused = client.open(CLOSED).await.map(|_| ()).unwrap_err();
         let OpenFailure::Refused { reason, text } = refused else { panic!("{refused}") };
         assert_eq!((reason, text.as_str()), (OpenReason::ConnectFailed, "Connection refused"));
     });

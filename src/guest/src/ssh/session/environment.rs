@@ -50,7 +50,7 @@ impl Environment {
     }
 
     /// Sets one that is not set.
-    fn default(&mut self, name: &str, value: &str) {
+    fn set_default(&mut self, name: &str, value: &str) {
         if self.get(name).is_none() {
             self.set(name, value);
         }
@@ -108,7 +108,7 @@ pub fn of(login: &Login, client: &Environment, extras: &Extras<'_>) -> Environme
     {
         env.set(name, value);
     }
-    env.default("LANG", "C.UTF-8");
+    env.set_default("LANG", "C.UTF-8");
     for (name, value) in &login.permissions.environment {
         env.set(name, value);
     }

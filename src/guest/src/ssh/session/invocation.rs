@@ -36,6 +36,9 @@ impl Wish {
 /// sshd's name for its own SFTP server, as a forced command too.
 const INTERNAL_SFTP: &str = "internal-sftp";
 
+/// This very program, wherever its file is since the root was swapped.
+pub const OWN_PROGRAM: &str = "/proc/self/exe";
+
 /// Shells that let nobody in; they say so themselves, whatever they are asked.
 const CLOSED: [&str; 2] = ["nologin", "false"];
 
@@ -89,10 +92,11 @@ impl Invocation {
                 through_shell(&name, vec![])
             }
             Wish::Sftp if is_closed => through_shell(base, vec!["-c".into(), INTERNAL_SFTP.into()]),
-            Wish::Sftp => {
-                // This very program, wherever its file is since the root was swapped.
-                Self { program: "/proc/self/exe".into(), name: "sparks-guest".into(), arguments: vec!["sftp".into()] }
-            }
+            Wish::Sftp => Self {
+                program: OWN_PROGRAM.into(),
+                name: "sparks-guest".into(),
+                arguments: vec!["sftp".into()],
+            },
             Wish::Command(command) if command.contains(&0) => return Err(WishError::Nul),
             Wish::Command(command) if is_scp(command) && !is_in_path("scp", env, exists) => {
                 return Err(WishError::NoScp);
@@ -135,7 +139,10 @@ mod tests {
     #[test]
     fn a_shell_is_a_login_shell_and_a_command_is_the_shells_to_read() {
         let shell = invocation(&Wish::Shell, Some("/bin/bash"), "").unwrap();
-        assert_eq!((shell.program, shell.name, shell.arguments), ("/bin/bash".into(), "-bash".into(), vec![]));
+        assert_eq!(
+            (shell.program, shell.name, shell.arguments),
+            ("/bin/bash".into(), "-bash".into(), vec![])
+        );
         let command = invocation(&command("echo 'a  b'"), Some("/bin/bash"), "").unwrap();
         assert_eq!((command.program, command.name), ("/bin/bash".into(), "bash".into()));
         assert_eq!(command.arguments, ["-c", "echo 'a  b'"]);

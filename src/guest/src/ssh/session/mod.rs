@@ -5,6 +5,7 @@ mod invocation;
 mod modes;
 mod motd;
 mod program;
+pub mod rc;
 mod running;
 mod signals;
 mod terminal;
@@ -124,7 +125,8 @@ impl Setup {
                 if permissions.x11 && self.display.is_none() =>
             {
                 let login = &self.host.login;
-                self.display = Display::listen(login, *single_connection, protocol, cookie, *screen).await.ok();
+                self.display =
+                    Display::listen(login, *single_connection, protocol, cookie, *screen).await.ok();
                 self.display.is_some()
             }
             _ => false,
@@ -164,6 +166,8 @@ impl Setup {
         };
         let env = environment::of(&login, &self.env, &extras);
         let invocation = Invocation::of(&wish, login.user.shell.as_deref(), &env, &|path| path.is_file())?;
+        let wants_rc = wish != Wish::Sftp && login.permissions.user_rc && rc::exists(&login.user.home);
+        let invocation = if wants_rc { rc::before(invocation) } else { invocation };
         let (theirs, ours) = self.streams()?;
         let program = program::start(&invocation, &env, &login.user.home, theirs)?;
         let is_login = self.terminal.is_some() && wish == Wish::Shell;

@@ -1,11 +1,11 @@
 //! Starting the program of a session.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::ffi::CString;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Resource, setrlimit};
@@ -112,7 +112,8 @@ struct Home {
 
 impl Home {
     fn of(home: &str) -> io::Result<Self> {
-        let complaint = format!("Could not chdir to home directory {home}: it does not exist or is closed to you\r\n");
+        let complaint =
+            format!("Could not chdir to home directory {home}: it does not exist or is closed to you\r\n");
         Ok(Self { path: CString::new(home)?, complaint })
     }
 

@@ -19,7 +19,7 @@ use tokio::sync::{oneshot, watch};
 use super::program::Program;
 use super::signals;
 use super::terminal::Terminal;
-use crate::ssh::descriptor::write_all;
+use crate::ssh::descriptor::{Patience, write_all};
 
 /// First size of a read: a terminal never has more at a time.
 const SMALL: usize = 4 << 10;
@@ -75,22 +75,30 @@ struct Flow {
 
 /// Serves a session until its program has ended and everything that it wrote is on its way, or until the client closes
 /// it. In the latter case a terminal hangs up, by the end of its last descriptor, and pipes break.
-pub async fn run(program: Program, streams: Streams, client: Client, terminal: Option<Terminal>, is_forced: bool) {
+pub async fn run(
+    program: Program,
+    streams: Streams,
+    client: Client,
+    terminal: Option<Terminal>,
+    is_forced: bool,
+) {
     let Client { reader, writer, mut requests, control } = client;
     let Program { mut child, pid } = program;
     let state = watch::Sender::new(State::default());
     let (out_dry, out_is_dry) = oneshot::channel();
     let (err_dry, err_is_dry) = oneshot::channel();
-    let complaining =
-        streams.complaints.map(|fd| Flow { fd, writer: writer.extended(), is_output: false });
+    let complaining = streams.complaints.map(|fd| Flow { fd, writer: writer.extended(), is_output: false });
     let mut wants_input = state.subscribe();
 
     let output = Flow { fd: streams.output, writer, is_output: true };
     let output = drain(output, state.subscribe(), out_dry);
     let complaints = async {
         match complaining {
-            Some(flow) => drain(flow, state.subscribe(), err_dry).await,
-            None => drop(err_dry),
+            Some(flow) => Some(drain(flow, state.subscribe(), err_dry).await),
+            None => {
+                drop(err_dry);
+                None
+            }
         }
     };
     let life = async {
@@ -100,6 +108,8 @@ pub async fn run(program: Program, streams: Streams, client: Client, terminal: O
         let _ = tokio::join!(out_is_dry, err_is_dry);
         tell(status, &control).await;
     };
+    // The writers, whose end is EOF, are kept until the exit is told: a client that has nothing more to send itself closes
+    // the channel at EOF, and what comes after that is lost to it.
     let work = async { tokio::join!(output, complaints, life) };
     let input = async {
         tokio::select! {
@@ -115,7 +125,9 @@ pub async fn run(program: Program, streams: Streams, client: Client, terminal: O
         while let Some(request) = requests.next().await {
             let exited = state.borrow().exited;
             let done = match &request.kind {
-                RequestKind::WindowChange(size) => terminal.as_ref().map(|terminal| terminal.resize(*size)).is_some(),
+                RequestKind::WindowChange(size) => {
+                    terminal.as_ref().map(|terminal| terminal.resize(*size)).is_some()
+                }
                 RequestKind::Break { .. } => terminal.as_ref().is_some_and(Terminal::send_break),
                 RequestKind::Signal { name } if !exited && !is_forced => {
                     signals::by_name(name).is_some_and(|signal| kill_process_group(pid, signal).is_ok())
@@ -139,10 +151,22 @@ pub async fn run(program: Program, streams: Streams, client: Client, terminal: O
 
 /// Passes on what a program writes. Returns when it has no more, or when nobody wants it; says when all that was there
 /// at its exit is on its way.
-async fn drain(flow: Flow, mut state: watch::Receiver<State>, dry: oneshot::Sender<()>) {
+async fn drain(flow: Flow, state: watch::Receiver<State>, dry: oneshot::Sender<()>) -> ChannelWriter {
     let Flow { fd, mut writer, is_output } = flow;
+    pass_on(&fd, &mut writer, is_output, state, dry).await;
+    writer
+}
+
+async fn pass_on(
+    fd: &AsyncFd<OwnedFd>,
+    writer: &mut ChannelWriter,
+    is_output: bool,
+    mut state: watch::Receiver<State>,
+    dry: oneshot::Sender<()>,
+) {
     let mut dry = Some(dry);
     let mut size = SMALL;
+    let mut patience = Patience::default();
     loop {
         // Nothing is read that can't be sent: whoever reads slowly slows down its own program and nobody else.
         let room = tokio::select! {
@@ -151,7 +175,7 @@ async fn drain(flow: Flow, mut state: watch::Receiver<State>, dry: oneshot::Send
         };
         let Ok(room) = room else { return };
         let mut packet = PacketBuf::with_capacity(room.min(size));
-        match read(&fd, &mut packet) {
+        match read(fd, &mut packet) {
             Ok(0) => return,
             Ok(length) => {
                 size = if length == size { LARGE } else { SMALL };
@@ -171,9 +195,8 @@ async fn drain(flow: Flow, mut state: watch::Receiver<State>, dry: oneshot::Send
                     drop(dry.take());
                 }
                 tokio::select! {
-                    ready = fd.readable() => match ready {
-                        Ok(mut ready) => ready.clear_ready(),
-                        Err(_) => return,
+                    ready = patience.readable(fd) => if ready.is_err() {
+                        return;
                     },
                     _ = state.changed() => {}
                 }
@@ -191,7 +214,9 @@ fn read(fd: &AsyncFd<OwnedFd>, packet: &mut PacketBuf) -> rustix::io::Result<usi
     let chunk = spare.chunk_mut();
     let room = room.min(chunk.len());
     // SAFETY: nothing uninitialised is written there, and the kernel is told no more than the chunk's length.
-    let uninit = unsafe { std::slice::from_raw_parts_mut(chunk.as_mut_ptr().cast::<std::mem::MaybeUninit<u8>>(), room) };
+    let uninit = unsafe {
+        std::slice::from_raw_parts_mut(chunk.as_mut_ptr().cast::<std::mem::MaybeUninit<u8>>(), room)
+    };
     let (read, _) = rustix::io::read(fd, uninit)?;
     let length = read.len();
     // SAFETY: the kernel has filled that many.

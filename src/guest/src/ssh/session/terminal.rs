@@ -116,13 +116,25 @@ mod tests {
 
     #[tokio::test]
     async fn modes_are_set_as_the_client_has_them() {
-        let slave = open(vec![(1, 7), (2, 255), (42, 1), (38, 0), (53, 0), (90, 1), (91, 1), (128, 38400), (129, 115200)]);
+        let slave = open(vec![
+            (1, 7),
+            (2, 255),
+            (42, 1),
+            (38, 0),
+            (53, 0),
+            (90, 1),
+            (91, 1),
+            (128, 38400),
+            (129, 115200),
+        ]);
         let termios = tcgetattr(slave).unwrap();
         assert_eq!(termios.special_codes[SpecialCodeIndex::VINTR], 7);
         assert_eq!(termios.special_codes[SpecialCodeIndex::VQUIT], 0);
         assert!(termios.input_modes.contains(InputModes::IUTF8));
         assert!(!termios.input_modes.contains(InputModes::IXON));
-        assert!(!termios.local_modes.contains(LocalModes::ECHO) && termios.local_modes.contains(LocalModes::ISIG));
+        assert!(
+            !termios.local_modes.contains(LocalModes::ECHO) && termios.local_modes.contains(LocalModes::ISIG)
+        );
         assert_eq!((termios.input_speed(), termios.output_speed()), (38400, 115200));
         assert!(termios.control_modes.contains(rustix::termios::ControlModes::CS8));
     }

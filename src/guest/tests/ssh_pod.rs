@@ -1,0 +1,278 @@
+//! PID 1's part of SSH, in a pod, with OpenSSH's client.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod pod;
+mod sshd;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use pod::{Agent, Pod, eventually, script, text};
+use russh::keys::PrivateKey;
+use russh::keys::ssh_key::private::Ed25519Keypair;
+use sparks_proto::{FromGuest, Service, SshServer, ToGuest};
+use sshd::{complaints, new_key, printed};
+
+/// A client of a pod.
+struct Client<'a> {
+    pod: &'a Pod,
+    port: u16,
+}
+
+impl<'a> Client<'a> {
+    fn of(pod: &'a Pod) -> Self {
+        let free = TcpListener::bind("[::]:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        new_key(&pod.path("key"));
+        let host_key = PrivateKey::from(Ed25519Keypair::from_seed(&[7; 32]));
+        let known = format!("* {}\n", host_key.public_key().to_openssh().unwrap());
+        std::fs::write(pod.path("known_hosts"), known).unwrap();
+        Self { pod, port }
+    }
+
+    fn server(&self) -> SshServer {
+        SshServer {
+            port: self.port,
+            host_key: "07".repeat(32),
+            authorized_keys: vec![std::fs::read_to_string(self.pod.path("key.pub")).unwrap()],
+            ..SshServer::default()
+        }
+    }
+
+    fn ssh(&self, host: &str) -> Command {
+        self.ssh_as(host, "root")
+    }
+
+    fn ssh_as(&self, host: &str, user: &str) -> Command {
+        let mut ssh = Command::new("ssh");
+        let options = [
+            "BatchMode=yes",
+            "StrictHostKeyChecking=yes",
+            "IdentitiesOnly=yes",
+            "IdentityAgent=none",
+            &format!("User={user}"),
+            "LogLevel=ERROR",
+            &format!("UserKnownHostsFile={}", self.pod.path("known_hosts").display()),
+            &format!("IdentityFile={}", self.pod.path("key").display()),
+        ];
+        for option in options {
+            ssh.args(["-o", option]);
+        }
+        ssh.args(["-F", "none", "-p", &self.port.to_string(), host]).stdin(Stdio::null());
+        ssh
+    }
+
+    fn says(&self, command: &str) -> String {
+        printed(&self.ssh("127.0.0.1").arg(command).output().unwrap())
+    }
+
+    /// By `guest ssh --stdio`, which the container runtime would start, as that user of the pod.
+    fn by_exec(&self, uid: &str) -> Command {
+        let mut ssh = self.ssh("anything");
+        ssh.arg(self.enter(uid));
+        ssh
+    }
+
+    fn enter(&self, uid: &str) -> String {
+        let guest = env!("CARGO_BIN_EXE_sparks-guest");
+        let Pod { socket, guest: pid, .. } = self.pod;
+        format!(
+            "-oProxyCommand=env SPARKS_CONTROL_SOCKET={socket} nsenter --target {pid} --pid --mount \
+             setpriv --reuid {uid} --clear-groups {guest} ssh --stdio"
+        )
+    }
+}
+
+fn idle(message: &FromGuest) -> Option<Option<u64>> {
+    match message {
+        FromGuest::Idle { for_seconds } => Some(*for_seconds),
+        _ => None,
+    }
+}
+
+fn logs_in(pod: &Pod, agent: &mut Agent, service: Option<Service>) -> u16 {
+    let client = Client::of(pod);
+    agent.run_with(service, Some(client.server()));
+    agent.until_state("it runs", |state| state.ready);
+    assert_eq!(client.says("echo in"), "in\n");
+    client.port
+}
+
+#[test]
+fn a_computer_is_entered_by_both_families_of_addresses() {
+    let pod = Pod::start();
+    let mut agent = pod.greeted();
+    let client = Client { port: logs_in(&pod, &mut agent, None), pod: &pod };
+    assert!(client.says("echo $SSH_CONNECTION").starts_with("127.0.0.1 "));
+    if TcpStream::connect(("::1", client.port)).is_ok() {
+        let output = client.ssh("::1").arg("echo $SSH_CONNECTION").output().unwrap();
+        assert!(printed(&output).starts_with("::1 "));
+    }
+    // Its processes are reaped, and none is left.
+    eventually("nobody is left", || pod.others().is_empty().then_some(()));
+    assert_eq!(pod.zombies(), 0);
+}
+
+#[test]
+fn new_keys_count_for_the_next_connection_and_the_service_goes_on() {
+    let pod = Pod::start();
+    let starts = pod.path("starts");
+    let service = script(&format!("echo x >>{}; exec sleep 1000", starts.display()));
+    let mut agent = pod.greeted();
+    let client = Client { port: logs_in(&pod, &mut agent, Some(service.clone())), pod: &pod };
+    let nobody = SshServer { authorized_keys: vec![], ..client.server() };
+    agent.run_with(Some(service), Some(nobody));
+    agent.until_state("a run is answered", |state| state.ready);
+    let refused = client.ssh("127.0.0.1").arg("true").output().unwrap();
+    assert!(complaints(&refused).contains("Permission denied"), "{}", complaints(&refused));
+    assert_eq!(text(&starts), "x\n");
+}
+
+#[test]
+fn putting_a_computer_down_ends_every_connection_and_the_next_one_keeps_the_port() {
+    let pod = Pod::start();
+    let mut agent = pod.greeted();
+    let client = Client { port: logs_in(&pod, &mut agent, None), pod: &pod };
+    let mut session = client.ssh("127.0.0.1");
+    let mut session = session.arg("echo in; exec sleep 1000").stdout(Stdio::piped()).spawn().unwrap();
+    session.stdout.take().unwrap().read_exact(&mut [0; 3]).unwrap();
+    agent.send(&ToGuest::Quiesce);
+    agent.until("quiesced", |message| matches!(message, FromGuest::Quiesced).then_some(()));
+    assert_eq!(session.wait().unwrap().code(), Some(255));
+    assert!(pod.others().is_empty());
+    // Whoever comes meanwhile waits for the next computer.
+    let waits = client.ssh("127.0.0.1").arg("echo later").stdout(Stdio::piped()).spawn().unwrap();
+    agent.run_with(None, Some(client.server()));
+    assert_eq!(printed(&waits.wait_with_output().unwrap()), "later\n");
+}
+
+#[test]
+fn a_session_is_use_and_a_stranger_at_the_door_is_none() {
+    let pod = Pod::start();
+    let mut agent = pod.greeted();
+    let client = Client { port: logs_in(&pod, &mut agent, None), pod: &pod };
+    let mut stranger = TcpStream::connect(("127.0.0.1", client.port)).unwrap();
+    stranger.read_exact(&mut [0; 8]).unwrap();
+    assert_eq!(pod.others().len(), 1);
+    agent.until("it is idle", |message| idle(message).filter(Option::is_some));
+    let mut session = client.ssh("127.0.0.1").arg("-N").spawn().unwrap();
+    agent.until("it is in use", |message| idle(message).filter(Option::is_none));
+    assert_eq!(pod.others().len(), 2);
+    session.kill().unwrap();
+    session.wait().unwrap();
+    agent.until("it is idle again", |message| idle(message).filter(Option::is_some));
+}
+
+#[test]
+fn the_keep_awake_lease_is_use_by_whoever_holds_it() {
+    let pod = Pod::start();
+    let go = pod.path("go");
+    let service = script(&format!(
+        "exec 9>/run/sparks/awake; while [ ! -e {} ]; do sleep 0.1; done; exec 9>&-; exec sleep 1000",
+        go.display()
+    ));
+    let mut agent = pod.greeted();
+    agent.run(Some(service));
+    assert_eq!(agent.until("it is in use", idle), None);
+    std::fs::write(&go, "").unwrap();
+    agent.until("it is idle", |message| idle(message).filter(Option::is_some));
+}
+
+#[test]
+fn whoever_may_run_programs_in_the_pod_needs_no_key() {
+    let pod = Pod::start();
+    let mut agent = pod.greeted();
+    let client = Client { port: logs_in(&pod, &mut agent, None), pod: &pod };
+    let mut ssh = client.by_exec("0");
+    ssh.args(["-o", "PubkeyAuthentication=no"]);
+    let output = ssh.arg("cat; echo $SSH_CONNECTION; echo err >&2; exit 7").output().unwrap();
+    assert_eq!(output.status.code(), Some(7), "{}", complaints(&output));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "127.0.0.1 65535 127.0.0.1 22\n");
+    assert_eq!(complaints(&output), "err\n");
+    let mut child =
+        client.by_exec("0").arg("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let data = vec![7; 1_000_000];
+    let mut stdin = child.stdin.take().unwrap();
+    let output = std::thread::scope(|scope| {
+        scope.spawn(|| stdin.write_all(&data).map(|()| drop(stdin)));
+        child.wait_with_output().unwrap()
+    });
+    assert!(output.stdout == data);
+    let mut nobody = client.ssh_as("anything", "no-such-user");
+    let nobody = nobody.arg(client.enter("0")).arg("true").output().unwrap();
+    assert!(complaints(&nobody).contains("Permission denied"), "{}", complaints(&nobody));
+    eventually("nobody is left", || pod.others().is_empty().then_some(()));
+}
+
+#[test]
+fn only_root_of_the_pod_is_told_the_host_key() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let pod = Pod::start();
+    let mut agent = pod.greeted();
+    let client = Client { port: logs_in(&pod, &mut agent, None), pod: &pod };
+    let output = client.by_exec("4711").arg("true").output().unwrap();
+    assert_eq!(output.status.code(), Some(255));
+    assert!(complaints(&output).contains("PID 1 of the pod did not answer"), "{}", complaints(&output));
+}
+
+#[test]
+fn before_the_guest_is_a_computer_nobody_is_let_in() {
+    let pod = Pod::start();
+    let client = Client::of(&pod);
+    let output = client.by_exec("0").arg("true").output().unwrap();
+    assert!(complaints(&output).contains("SSH is not set up in this Spark yet"), "{}", complaints(&output));
+    assert!(TcpStream::connect(("127.0.0.1", client.port)).is_err());
+}
+
+#[test]
+fn of_too_many_connections_the_oldest_strangers_go_and_nobody_who_logged_in() {
+    let pod = Pod::start();
+    let mut agent = pod.greeted();
+    let client = Client { port: logs_in(&pod, &mut agent, None), pod: &pod };
+    let mut session = client.ssh("127.0.0.1");
+    let mut session =
+        session.arg("echo in; cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut input, mut output) = (session.stdin.take().unwrap(), session.stdout.take().unwrap());
+    output.read_exact(&mut [0; 3]).unwrap();
+    let mut strangers: Vec<_> = (0..270)
+        .map(|_| {
+            let stream = TcpStream::connect(("127.0.0.1", client.port)).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+            stream
+        })
+        .collect();
+    // The last is served, the first was hung up on.
+    strangers.last_mut().unwrap().read_exact(&mut [0; 8]).unwrap();
+    let mut greeting = Vec::new();
+    // A reset is an end as well.
+    let _ = strangers[0].read_to_end(&mut greeting);
+    assert!(pod.others().len() <= 256 + 2, "{}", pod.others().len());
+    assert_eq!(client.says("echo in"), "in\n");
+    input.write_all(b"still here\n").unwrap();
+    let mut line = [0; 11];
+    output.read_exact(&mut line).unwrap();
+    assert_eq!(&line, b"still here\n");
+    drop(strangers);
+    session.kill().unwrap();
+    session.wait().unwrap();
+}
+
+#[test]
+fn pid_1_stays_small() {
+    let pod = Pod::start();
+    let mut agent = pod.greeted();
+    logs_in(&pod, &mut agent, None);
+    // Of this build; the one that is shipped is smaller. What must not be in it is a session's buffers.
+    assert!(anonymous_kib(&Path::new("/proc").join(pod.guest.to_string())) < 4096);
+}
+
+fn anonymous_kib(process: &Path) -> u64 {
+    let status = std::fs::read_to_string(process.join("status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}

@@ -1,0 +1,57 @@
+//! The ways into a Spark that are compared.
+
+use std::process::Command;
+
+/// A way, which is a Host of the configuration that [`super::world`] writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// OpenSSH's sshd, with the cipher that both ends choose.
+    Sshd,
+    /// The same with the cipher that our server makes clients choose.
+    SshdAes,
+    /// The gateway, which decrypts and encrypts.
+    Gateway,
+    /// The gateway as a jump host: encrypted end to end, inside of a second encryption up to the gateway.
+    Jump,
+    /// `spark ssh`: by way of the API server, encrypted end to end, inside of its TLS.
+    ApiServer,
+}
+
+/// In the order in which they are measured.
+pub const ALL: [Route; 5] = [Route::Sshd, Route::Gateway, Route::SshdAes, Route::Jump, Route::ApiServer];
+
+impl Route {
+    /// What people call it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Sshd => "sshd",
+            Self::SshdAes => "sshd, aes256-gcm",
+            Self::Gateway => "gateway",
+            Self::Jump => "jump host",
+            Self::ApiServer => "`spark ssh`",
+        }
+    }
+
+    /// Its Host in the configuration.
+    pub fn host(self) -> &'static str {
+        match self {
+            Self::Sshd => "sshd",
+            Self::SshdAes => "sshd-aes",
+            Self::Gateway => "gateway",
+            Self::Jump => "jump",
+            Self::ApiServer => "here.spark",
+        }
+    }
+}
+
+/// Runs a program to its end and wants it to succeed.
+pub fn succeed(command: &mut Command) -> anyhow::Result<()> {
+    let output = command.output()?;
+    anyhow::ensure!(
+        output.status.success(),
+        "{command:?} ended with {}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(())
+}
