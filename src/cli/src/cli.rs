@@ -9,8 +9,8 @@ use clap_complete::engine::ArgValueCandidates;
 use crate::complete::{contexts, namespaces};
 use crate::parse;
 use crate::verbs::{
-    checkpoint, completion, cp, exec, fork, logs, ls, new, pool, restore, rm, sessions, show, ssh, start, stop, top,
-    undelete, url, verify, version,
+    checkpoint, completion, cp, exec, fork, logs, ls, new, pool, restore, rm, sessions, show, ssh, start,
+    stop, top, undelete, url, verify, version,
 };
 
 const AFTER_HELP: &str = "\

@@ -99,7 +99,9 @@ pub enum Error {
     #[error("spark \"{0}\" is stopped; start it with `spark start {0}`")]
     Stopped(String),
     /// No gateway runs.
-    #[error("no gateway runs in namespace \"{0}\": is gateway.enabled set in the chart, and the namespace right (--system-namespace)?")]
+    #[error(
+        "no gateway runs in namespace \"{0}\": is gateway.enabled set in the chart, and the namespace right (--system-namespace)?"
+    )]
     NoGateway(String),
     /// A Spark that sleeps has no pod.
     #[error("spark \"{0}\" sleeps; wake it with `spark start {0}`")]

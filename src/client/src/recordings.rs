@@ -129,8 +129,10 @@ impl Sparks {
     pub async fn recordings(&self, system: &str) -> Result<Recordings> {
         let api: Api<Pod> = Api::namespaced(self.client().clone(), system);
         let subject = Subject { kind: "pod", name: String::new(), namespace: system.into() };
-        let pods = api.list(&ListParams::default().labels(GATEWAYS)).await.map_err(|error| subject.error(error))?;
-        let runs = |pod: &&Pod| pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Running"));
+        let pods =
+            api.list(&ListParams::default().labels(GATEWAYS)).await.map_err(|error| subject.error(error))?;
+        let runs =
+            |pod: &&Pod| pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Running"));
         let pods: Vec<String> = pods.iter().filter(runs).map(ResourceExt::name_any).collect();
         if pods.is_empty() {
             return Err(Error::NoGateway(system.into()));
@@ -195,10 +197,12 @@ impl Recordings {
 
     async fn get(&self, pod: &str, path: &str) -> Result<String> {
         let namespace = self.sparks.namespace();
-        let uri = format!("/api/v1/namespaces/{}/pods/http:{pod}:8080/proxy{PREFIX}{namespace}{path}", self.system);
+        let uri =
+            format!("/api/v1/namespaces/{}/pods/http:{pod}:8080/proxy{PREFIX}{namespace}{path}", self.system);
         let request = Request::get(uri).header(TOKEN_HEADER, &self.token).body(Vec::new());
         let request = request.map_err(|error| Error::Io(std::io::Error::other(error)))?;
-        let subject = Subject { kind: "recording", name: path.trim_matches('/').into(), namespace: namespace.into() };
+        let subject =
+            Subject { kind: "recording", name: path.trim_matches('/').into(), namespace: namespace.into() };
         self.sparks.client().request_text(request).await.map_err(|error| subject.error(error))
     }
 }

@@ -20,7 +20,8 @@ fn free_port() -> u16 {
 fn vs_code_starts_its_server_by_a_script_and_comes_back_through_the_proxy() {
     let door = guest_house();
     let socks = free_port();
-    let mut ssh = door.command(&["-T", "-D", &socks.to_string(), "-o", "ConnectTimeout=15"], "house", &["bash"]);
+    let mut ssh =
+        door.command(&["-T", "-D", &socks.to_string(), "-o", "ConnectTimeout=15"], "house", &["bash"]);
     let mut child = ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let script = r#"
 uname -rsv; echo "$SHELL" >/dev/null; mkdir -p ~/.vscode-server/bin
@@ -67,7 +68,11 @@ fn zed_runs_all_over_one_connection() {
     let door = guest_house();
     let control = door.path("zed.ctl");
     let path = format!("ControlPath={}", control.display());
-    let mut master = door.command(&["-o", "ControlMaster=yes", "-o", &path, "-N"], "house", &[]).stdin(Stdio::null()).spawn().unwrap();
+    let mut master = door
+        .command(&["-o", "ControlMaster=yes", "-o", &path, "-N"], "house", &[])
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
     eventually("the master", || control.exists().then_some(()));
     assert!(door.ssh(&["-o", &path], "house", "uname -sm", "").ok().starts_with("Linux "));
     let server = door.path("zed-server");
@@ -103,7 +108,8 @@ fn jetbrains_has_files_a_terminal_and_listeners_at_once() {
     let mut master = door.command(&options, "house", &[]).stdin(Stdio::null()).spawn().unwrap();
     eventually("the master", || control.exists().then_some(()));
     let backend = "import socket; s = socket.create_server(('127.0.0.1', 7007)); c, _ = s.accept(); c.send(b'joined'); c.close()";
-    let mut terminal = door.command(&["-tt", "-o", &path], "house", &[&format!("python3 -c \"{backend}\"; tty")]);
+    let mut terminal =
+        door.command(&["-tt", "-o", &path], "house", &[&format!("python3 -c \"{backend}\"; tty")]);
     let terminal = terminal.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
     let joined = eventually("the backend", || {
         let mut stream = TcpStream::connect(("127.0.0.1", near)).ok()?;

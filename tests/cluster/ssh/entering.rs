@@ -39,8 +39,14 @@ fn keys_come_from_secrets_and_config_maps_too() {
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys", "namespace": ns}, "stringData": {"authorized_keys": one}});
     let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "keys", "namespace": ns}, "data": {"team": format!("# ours\n{two}\n")}});
     apply(&json!([secret, map])).ok();
-    let sources = json!([{"secretKeyRef": {"name": "keys"}}, {"configMapKeyRef": {"name": "keys", "key": "team"}}]);
-    apply(&spark_object(ns, "keyed", &json!({"from": {"spark": "source"}, "ssh": {"authorizedKeysFrom": sources}}))).ok();
+    let sources =
+        json!([{"secretKeyRef": {"name": "keys"}}, {"configMapKeyRef": {"name": "keys", "key": "team"}}]);
+    apply(&spark_object(
+        ns,
+        "keyed",
+        &json!({"from": {"spark": "source"}, "ssh": {"authorizedKeysFrom": sources}}),
+    ))
+    .ok();
     until_enterable("keyed");
     for key in ["from-secret", "from-map"] {
         let mut words = door.words(key, &[], &format!("keyed.{ns}"));
@@ -67,7 +73,8 @@ fn a_jump_host_leads_to_the_sparks_own_host_key() {
 #[test]
 fn the_language_and_the_variables_of_a_session_are_those_of_sshd() {
     let door = enterable("worldly", &json!({}));
-    let script = "echo $LANG; echo $SSH_CONNECTION | wc -w; echo $SSH_CLIENT | wc -w; echo $PATH; echo $LC_TIME";
+    let script =
+        "echo $LANG; echo $SSH_CONNECTION | wc -w; echo $SSH_CLIENT | wc -w; echo $PATH; echo $LC_TIME";
     let said = door.ssh(&["-o", "SetEnv=LC_TIME=C.UTF-8"], "worldly", script, "").ok();
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!((lines[0], lines[1], lines[2], lines[4]), ("C.UTF-8", "4", "3", "C.UTF-8"));

@@ -28,7 +28,9 @@ fn what_scp_and_sftp_carry_there_and_back_is_the_same() {
         ("scp", vec!["-O", "UP", "GATEWAY:/tmp/carried"], vec!["-O", "GATEWAY:/tmp/carried", "DOWN"]),
     ] {
         let words = |all: Vec<&str>| -> Vec<String> {
-            all.iter().map(|w| w.replace("UP", up.to_str().unwrap()).replace("DOWN", down.to_str().unwrap())).collect()
+            all.iter()
+                .map(|w| w.replace("UP", up.to_str().unwrap()).replace("DOWN", down.to_str().unwrap()))
+                .collect()
         };
         for arguments in [words(there), words(back)] {
             let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -71,7 +73,8 @@ fn a_pipe_through_ssh_ends_when_its_input_ends() {
     let door = guest_house();
     let data = bytes(5_000_001);
     let mut ssh = door.command(&[], "house", &["cat"]);
-    let mut child = ssh.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut child =
+        ssh.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let sent = data.clone();
     let writer = std::thread::spawn(move || stdin.write_all(&sent).unwrap());

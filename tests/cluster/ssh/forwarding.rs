@@ -45,7 +45,8 @@ fn shout(port: u16) -> Option<String> {
 #[test]
 fn a_local_forward_and_a_socks_proxy_reach_what_only_listens_inside() {
     let door = guest_house();
-    let script = format!("{ECHO}s = socketserver.ThreadingTCPServer(('127.0.0.1', 7001), H); s.serve_forever()");
+    let script =
+        format!("{ECHO}s = socketserver.ThreadingTCPServer(('127.0.0.1', 7001), H); s.serve_forever()");
     inside(shared(), "house", &format!("setsid python3 -c \"{script}\" </dev/null >/dev/null 2>&1 &")).ok();
     let (port, socks) = (free_port(), free_port());
     let local = format!("127.0.0.1:{port}:127.0.0.1:7001");
@@ -77,7 +78,9 @@ fn a_remote_forward_reaches_what_listens_here() {
     });
     let _forwarder = Forwarder::new(door, &["-R", &format!("7002:127.0.0.1:{port}")]);
     let fetch = "python3 -c \"import socket; print(socket.create_connection(('127.0.0.1', 7002)).makefile().read())\"";
-    let said = eventually("the port inside", || Some(inside(shared(), "house", fetch)).filter(|s| s.code == 0 && !s.out.is_empty()));
+    let said = eventually("the port inside", || {
+        Some(inside(shared(), "house", fetch)).filter(|s| s.code == 0 && !s.out.is_empty())
+    });
     assert_eq!(said.out, "from here");
 }
 
@@ -85,8 +88,14 @@ fn a_remote_forward_reaches_what_listens_here() {
 fn unix_sockets_are_forwarded_both_ways() {
     let door = guest_house();
     let (near, far) = (door.path("near.sock"), door.path("far.sock"));
-    let script = format!("{ECHO}s = socketserver.ThreadingUnixStreamServer('/tmp/inside.sock', H); s.serve_forever()");
-    inside(shared(), "house", &format!("rm -f /tmp/inside.sock; setsid python3 -c \"{script}\" </dev/null >/dev/null 2>&1 &")).ok();
+    let script =
+        format!("{ECHO}s = socketserver.ThreadingUnixStreamServer('/tmp/inside.sock', H); s.serve_forever()");
+    inside(
+        shared(),
+        "house",
+        &format!("rm -f /tmp/inside.sock; setsid python3 -c \"{script}\" </dev/null >/dev/null 2>&1 &"),
+    )
+    .ok();
     let here = std::os::unix::net::UnixListener::bind(&far).unwrap();
     std::thread::spawn(move || {
         for stream in here.incoming() {
@@ -106,7 +115,9 @@ fn unix_sockets_are_forwarded_both_ways() {
     });
     assert_eq!(said, "UNIX\n");
     let fetch = "python3 -c \"import socket; s = socket.socket(socket.AF_UNIX); s.connect('/tmp/outside.sock'); print(s.makefile().read())\"";
-    let said = eventually("the socket inside", || Some(inside(shared(), "house", fetch)).filter(|s| s.code == 0 && !s.out.is_empty()));
+    let said = eventually("the socket inside", || {
+        Some(inside(shared(), "house", fetch)).filter(|s| s.code == 0 && !s.out.is_empty())
+    });
     assert_eq!(said.out, "from here");
 }
 

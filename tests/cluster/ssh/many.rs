@@ -15,10 +15,16 @@ fn a_channel_that_nobody_reads_holds_up_no_other_of_the_same_connection() {
     let door = guest_house();
     let control = door.path("stalled.ctl");
     let path = format!("ControlPath={}", control.display());
-    let mut master = door.command(&["-o", &path, "-M", "-N"], "house", &[]).stdin(Stdio::null()).spawn().unwrap();
+    let mut master =
+        door.command(&["-o", &path, "-M", "-N"], "house", &[]).stdin(Stdio::null()).spawn().unwrap();
     eventually("the master", || control.exists().then_some(()));
     let mut stalled: Vec<_> = (0..3)
-        .map(|_| door.command(&["-o", &path], "house", &["cat", "/dev/zero"]).stdout(Stdio::piped()).spawn().unwrap())
+        .map(|_| {
+            door.command(&["-o", &path], "house", &["cat", "/dev/zero"])
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
         .collect();
     // They have begun, and are not read on.
     stalled.iter_mut().for_each(|child| child.stdout.as_mut().unwrap().read_exact(&mut [0; 1024]).unwrap());
@@ -51,7 +57,10 @@ fn forty_connections_and_eight_channels_in_each_do_not_mix() {
 fn a_rekey_under_load_loses_nothing() {
     let door = guest_house();
     let words = door.words("key", &["-o", "RekeyLimit=1M"], &format!("house.{}", shared())).join(" ");
-    let script = format!("head -c 40000000 /dev/urandom > {0}; ssh {words} cat < {0} | cmp - {0} && echo same", door.path("rekey").display());
+    let script = format!(
+        "head -c 40000000 /dev/urandom > {0}; ssh {words} cat < {0} | cmp - {0} && echo same",
+        door.path("rekey").display()
+    );
     assert_eq!(run("sh", &["-c", &script], "").ok(), "same");
 }
 
@@ -59,9 +68,15 @@ fn a_rekey_under_load_loses_nothing() {
 fn connections_that_never_log_in_keep_nobody_out() {
     let door = guest_house();
     let (host, port) = (door.host.clone(), door.port.clone());
-    let silent: Vec<_> = (0..300).filter_map(|_| std::net::TcpStream::connect(format!("{host}:{port}")).ok()).collect();
+    let silent: Vec<_> =
+        (0..300).filter_map(|_| std::net::TcpStream::connect(format!("{host}:{port}")).ok()).collect();
     drop(silent);
     let garbage = "A".repeat(70_000);
-    let _ = Command::new("bash").args(["-c", &format!("printf '%s' {garbage} > /dev/tcp/{host}/{port}")]).output();
-    assert_eq!(eventually("a login", || Some(door.ssh(&[], "house", "echo ok", "")).filter(|s| s.code == 0)).out, "ok");
+    let _ = Command::new("bash")
+        .args(["-c", &format!("printf '%s' {garbage} > /dev/tcp/{host}/{port}")])
+        .output();
+    assert_eq!(
+        eventually("a login", || Some(door.ssh(&[], "house", "echo ok", "")).filter(|s| s.code == 0)).out,
+        "ok"
+    );
 }

@@ -23,7 +23,11 @@ fn an_idle_spark_sleeps_without_a_pod_and_ssh_wakes_it_with_its_data() {
     assert_eq!(said.out, "dream", "{said:?}");
     assert_eq!(get_spark(shared(), "dozing")["metadata"]["generation"], before, "nobody wrote the spec");
     until_asleep("dozing");
-    assert_eq!(spark(shared(), &["exec", "dozing", "--", "cat", "/root/kept"]).ok(), "dream", "exec wakes it too");
+    assert_eq!(
+        spark(shared(), &["exec", "dozing", "--", "cat", "/root/kept"]).ok(),
+        "dream",
+        "exec wakes it too"
+    );
 }
 
 #[test]

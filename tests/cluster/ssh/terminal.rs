@@ -19,9 +19,19 @@ impl Screen {
         let line = format!("ssh {} {command}", words.join(" "));
         let settings = door.path(&format!("{name}.conf"));
         // What is left of a session that ended is still to be seen.
-        std::fs::write(&settings, "set -g status off\nset -g window-size manual\nset -g remain-on-exit on\n").unwrap();
+        std::fs::write(&settings, "set -g status off\nset -g remain-on-exit on\n").unwrap();
         let settings = settings.to_str().unwrap();
-        screen.tmux(&["-f", settings, "new-session", "-d", "-x", &columns.to_string(), "-y", &rows.to_string(), &line]);
+        screen.tmux(&[
+            "-f",
+            settings,
+            "new-session",
+            "-d",
+            "-x",
+            &columns.to_string(),
+            "-y",
+            &rows.to_string(),
+            &line,
+        ]);
         screen.resize(columns, rows);
         screen
     }
@@ -41,7 +51,11 @@ impl Screen {
     fn shows(&self, wanted: &str) {
         let began = std::time::Instant::now();
         while !self.text().contains(wanted) {
-            assert!(began.elapsed() < PATIENCE, "{wanted:?} is not on the screen, which shows:\n{}", self.text());
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{wanted:?} is not on the screen, which shows:\n{}",
+                self.text()
+            );
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
     }
@@ -78,7 +92,8 @@ fn the_size_is_right_after_each_of_a_hundred_changes() {
 #[test]
 fn tmux_vim_and_a_shell_inside_follow_the_window() {
     let door = guest_house();
-    let screen = Screen::new(door, "editor", "tmux -f /dev/null new-session vi -u NONE /tmp/edited", (90, 30));
+    let screen =
+        Screen::new(door, "editor", "tmux -f /dev/null new-session vi -u NONE /tmp/edited", (90, 30));
     screen.shows("~");
     screen.resize(120, 40);
     // tmux keeps one line for itself.
@@ -93,12 +108,22 @@ fn tmux_vim_and_a_shell_inside_follow_the_window() {
 #[test]
 fn what_is_typed_controls_the_program_and_a_lost_terminal_ends_it() {
     let door = guest_house();
-    let screen = Screen::new(door, "control", "'tty; stty -a | grep -o iutf8; sleep 12345; echo after $?'", (80, 24));
+    let screen = Screen::new(
+        door,
+        "control",
+        "'trap : INT; tty; stty -a | grep -o iutf8; sleep 12345; echo after $?'",
+        (80, 24),
+    );
     screen.shows("/dev/pts/");
     screen.shows("iutf8");
     screen.keys(&["C-c"]);
     screen.shows("after 130");
-    let screen = Screen::new(door, "lost", "'trap \"echo hup > /tmp/hup; exit\" HUP; rm -f /tmp/hup; echo waits; while :; do sleep 0.1; done'", (80, 24));
+    let screen = Screen::new(
+        door,
+        "lost",
+        "'trap \"echo hup > /tmp/hup; exit\" HUP; rm -f /tmp/hup; echo waits; while :; do sleep 0.1; done'",
+        (80, 24),
+    );
     screen.shows("waits");
     drop(screen);
     eventually("the hangup", || (inside(shared(), "house", "cat /tmp/hup").out == "hup").then_some(()));

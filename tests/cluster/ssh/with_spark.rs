@@ -58,7 +58,8 @@ fn spark_forward_and_tunnel_carry_connections() {
         .spawn()
         .unwrap();
     let fetch = "python3 -c \"import urllib.request as u; print(u.urlopen('http://localhost:7011/hostname').read().decode())\"";
-    let said = eventually("the tunnel", || Some(inside(shared(), "house", fetch)).filter(|said| said.code == 0));
+    let said =
+        eventually("the tunnel", || Some(inside(shared(), "house", fetch)).filter(|said| said.code == 0));
     assert_eq!(said.out, "house", "there and back again");
     for child in [&mut forward, &mut tunnel] {
         child.kill().unwrap();

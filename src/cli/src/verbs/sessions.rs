@@ -20,7 +20,13 @@ use crate::{human, output, parse};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Namespace of the installation
-    #[arg(long, global = true, value_name = "NS", env = "SPARKS_SYSTEM_NAMESPACE", default_value = "sparks-system")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "NS",
+        env = "SPARKS_SYSTEM_NAMESPACE",
+        default_value = "sparks-system"
+    )]
     pub system_namespace: String,
     /// What to do
     #[command(subcommand)]
@@ -117,7 +123,9 @@ async fn find(recordings: &Recordings, one: &One) -> Result<Summary, CliError> {
     let wanted = one.id.as_deref().unwrap_or_default();
     all.into_iter().rfind(|summary| summary.id.starts_with(wanted)).ok_or_else(|| {
         let name = &one.name;
-        CliError::Usage(format!("spark \"{name}\" has no such session: `spark sessions ls {name}` lists them"))
+        CliError::Usage(format!(
+            "spark \"{name}\" has no such session: `spark sessions ls {name}` lists them"
+        ))
     })
 }
 

@@ -7,7 +7,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::api::ListParams;
 use sparks_api::conditions::{self, READY, RESIZED};
-use sparks_api::{Inherited, ROOT_DISK, RecordingsStatus, Resources, Service, Spark, SparkStatus, SparkTimings};
+use sparks_api::{
+    Inherited, ROOT_DISK, RecordingsStatus, Resources, Service, Spark, SparkStatus, SparkTimings,
+};
 
 use super::ls::origin;
 use crate::cli::{Format, OutputArgs};

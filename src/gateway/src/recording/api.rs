@@ -71,7 +71,9 @@ pub fn answer(store: &Store, question: &Question) -> Answer {
     let answered = match (&question.spark, &question.id, &question.search) {
         (Some(spark), Some(id), None) => recording(store, question, spark, id),
         (spark, None, None) => store.list(&question.namespace, spark.as_deref()).map(|all| json(&all)),
-        (spark, id, Some(text)) => search(store, question, spark.as_deref(), id.as_deref(), text).map(|hits| json(&hits)),
+        (spark, id, Some(text)) => {
+            search(store, question, spark.as_deref(), id.as_deref(), text).map(|hits| json(&hits))
+        }
         (None, Some(_), None) => Ok(Answer::NotFound),
     };
     answered.unwrap_or_else(|error| Answer::Refused(error.to_string()))
@@ -138,7 +140,9 @@ fn found(recording: &str, id: &str, wanted: &str) -> Vec<Hit> {
         hit(0.0, &text::plain(command));
     }
     let (mut at, mut began, mut line) = (0.0, 0.0, String::new());
-    for (since, code, data) in lines.filter_map(|line| serde_json::from_str::<(f64, String, String)>(line).ok()) {
+    for (since, code, data) in
+        lines.filter_map(|line| serde_json::from_str::<(f64, String, String)>(line).ok())
+    {
         at += since;
         if code != "o" {
             continue;

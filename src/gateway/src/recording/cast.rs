@@ -81,7 +81,9 @@ pub fn version_2(recording: &str) -> String {
     .to_string();
     out.push('\n');
     let mut at = 0.0;
-    for (since, code, data) in lines.filter_map(|line| serde_json::from_str::<(f64, String, String)>(line).ok()) {
+    for (since, code, data) in
+        lines.filter_map(|line| serde_json::from_str::<(f64, String, String)>(line).ok())
+    {
         at += since;
         // Version 2 has no exit event.
         if code != "x" {
@@ -101,8 +103,14 @@ mod tests {
         let start = Instant::now();
         let mut encoder = Encoder::new(start);
         let at = |millis| start + Duration::from_millis(millis);
-        assert_eq!(encoder.line(&Event::Output(b"a\"\x1b"), at(1500)).unwrap(), "[1.500, \"o\", \"a\\\"\\u001b\"]\n");
-        assert_eq!(encoder.line(&Event::Resize { cols: 100, rows: 50 }, at(1750)).unwrap(), "[0.250, \"r\", \"100x50\"]\n");
+        assert_eq!(
+            encoder.line(&Event::Output(b"a\"\x1b"), at(1500)).unwrap(),
+            "[1.500, \"o\", \"a\\\"\\u001b\"]\n"
+        );
+        assert_eq!(
+            encoder.line(&Event::Resize { cols: 100, rows: 50 }, at(1750)).unwrap(),
+            "[0.250, \"r\", \"100x50\"]\n"
+        );
         assert_eq!(encoder.line(&Event::Exit("0"), at(1750)).unwrap(), "[0.000, \"x\", \"0\"]\n");
     }
 

@@ -48,7 +48,9 @@ impl Chain {
                 }
             }
         }
-        Err(RecordError::Io(std::io::Error::other("the head of the chain could not be written to the Spark's status")))
+        Err(RecordError::Io(std::io::Error::other(
+            "the head of the chain could not be written to the Spark's status",
+        )))
     }
 }
 
@@ -77,7 +79,8 @@ async fn append(api: &Api<Spark>, name: &str, uid: &str, ended: &mut Ended) -> R
         last: ended.id(),
         at: Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::now())),
     };
-    let patch = json!({"metadata": {"resourceVersion": spark.resource_version()}, "status": {"recordings": new}});
+    let patch =
+        json!({"metadata": {"resourceVersion": spark.resource_version()}, "status": {"recordings": new}});
     let params = PatchParams { field_manager: Some(MANAGER.into()), ..Default::default() };
     api.patch_status(name, &params, &Patch::Merge(&patch)).await?;
     Ok(())

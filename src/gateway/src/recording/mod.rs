@@ -14,11 +14,11 @@ use std::{sync::Arc, time::Duration};
 
 use kube::Client;
 
-pub use cast::Origin;
 use cast::Header;
+pub use cast::Origin;
 use chain::Chain;
-pub use store::{Store, Summary};
 use store::Recording;
+pub use store::{Store, Summary};
 pub use tap::{Side, Tap};
 
 /// How often old recordings are removed, and those of a replica that is gone are ended.

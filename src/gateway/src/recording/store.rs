@@ -79,7 +79,8 @@ impl Store {
     /// # Errors
     /// A name that is none; what can't be read is left out.
     pub fn list(&self, namespace: &str, spark: Option<&str>) -> Result<Vec<Summary>, RecordError> {
-        let mut all: Vec<Summary> = self.paths(namespace, spark)?.iter().filter_map(|path| summary(path)).collect();
+        let mut all: Vec<Summary> =
+            self.paths(namespace, spark)?.iter().filter_map(|path| summary(path)).collect();
         all.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(all)
     }

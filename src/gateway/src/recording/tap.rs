@@ -62,8 +62,8 @@ impl Tap {
     pub fn pass(&mut self, from: Side, packet: &Bytes) -> Result<(), RecordError> {
         let Ok(message) = Message::parse(packet.clone()) else { return Ok(()) };
         let seen = match from {
-            Side::Client => self.from_client(message),
-            Side::Guest => self.from_guest(message),
+            Side::Client => self.client_says(message),
+            Side::Guest => self.guest_says(message),
         };
         match seen {
             Err(error) if self.required => Err(error),
@@ -82,7 +82,7 @@ impl Tap {
         }
     }
 
-    fn from_client(&mut self, message: Message) -> Result<(), RecordError> {
+    fn client_says(&mut self, message: Message) -> Result<(), RecordError> {
         match message {
             Message::Open { sender, kind: ChannelKind::Session, .. } => {
                 if self.sessions.len() >= MAX_SESSIONS {
@@ -102,7 +102,7 @@ impl Tap {
         }
     }
 
-    fn from_guest(&mut self, message: Message) -> Result<(), RecordError> {
+    fn guest_says(&mut self, message: Message) -> Result<(), RecordError> {
         match message {
             Message::OpenConfirmation { recipient, sender, .. } => {
                 if let Some(session) = self.sessions.get_mut(&recipient) {
@@ -149,7 +149,9 @@ impl Tap {
                 self.event(client, &Event::Resize { cols, rows })
             }
             RequestKind::Shell => self.begin(client, None),
-            RequestKind::Exec { command } => self.begin(client, Some(String::from_utf8_lossy(&command).into_owned())),
+            RequestKind::Exec { command } => {
+                self.begin(client, Some(String::from_utf8_lossy(&command).into_owned()))
+            }
             RequestKind::Subsystem { name } => {
                 self.begin(client, Some(format!("subsystem {}", String::from_utf8_lossy(&name))))?;
                 self.mute(client, "what a subsystem transfers is not recorded")
@@ -231,7 +233,7 @@ async fn end(recorder: &Recorder, session: Session) {
 }
 
 fn term(size: WindowSize) -> Term {
-    // Nobody has such a terminal; a reader would try to make one.
-    let sane = |n: u32| n.clamp(1, 10_000);
-    Term { cols: sane(size.columns), rows: sane(size.rows), kind: None }
+    // A client without a terminal says 0; nobody has one of more than this, which a player would try to make.
+    let sane = |n: u32, default: u32| if n == 0 { default } else { n.min(10_000) };
+    Term { cols: sane(size.columns, 80), rows: sane(size.rows, 24), kind: None }
 }

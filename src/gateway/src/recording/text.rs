@@ -35,7 +35,8 @@ fn complete(bytes: &[u8]) -> usize {
             _ => return bytes.len(),
         };
         let is_short = bytes.len() - start < needed;
-        let could_become_one = std::str::from_utf8(&bytes[start..]).is_err_and(|error| error.error_len().is_none());
+        let could_become_one =
+            std::str::from_utf8(&bytes[start..]).is_err_and(|error| error.error_len().is_none());
         return if is_short && could_become_one { start } else { bytes.len() };
     }
     bytes.len()

@@ -22,7 +22,7 @@ use guest::{Behaviour, Guest};
 use sparks::FakeSparks;
 
 /// Longest wait for anything that must happen.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Seeds of keys.
 pub const GATEWAY_HOST: u8 = 1;

@@ -44,7 +44,9 @@ pub async fn run(context: &Context, args: Args) -> Outcome {
         return Ok(0);
     }
     write(&folder()?, &text)?;
-    context.say(&format!("ssh NAME{SUFFIX} reaches every Spark of {namespace}, ssh NAME.NAMESPACE{SUFFIX} every other"))?;
+    context.say(&format!(
+        "ssh NAME{SUFFIX} reaches every Spark of {namespace}, ssh NAME.NAMESPACE{SUFFIX} every other"
+    ))?;
     Ok(0)
 }
 
@@ -53,7 +55,8 @@ fn config(myself: &Myself, namespace: &str, sparks: &[Spark]) -> String {
     for spark in sparks {
         let name = spark.metadata.name.as_deref().unwrap_or_default();
         // Writing to a String can't fail.
-        let _ = writeln!(text, "Host {name}{SUFFIX} {name}.{namespace}{SUFFIX}\n  User {}", default_user(spark));
+        let _ =
+            writeln!(text, "Host {name}{SUFFIX} {name}.{namespace}{SUFFIX}\n  User {}", default_user(spark));
     }
     let _ = writeln!(text, "Host *{SUFFIX}\n  User root");
     for (name, value) in settings(myself) {
@@ -64,7 +67,8 @@ fn config(myself: &Myself, namespace: &str, sparks: &[Spark]) -> String {
 
 fn folder() -> Result<PathBuf, CliError> {
     let home = std::env::home_dir().filter(|home| home.is_absolute());
-    home.map(|home| home.join(".ssh")).ok_or_else(|| CliError::Usage("there is no home directory: set HOME".into()))
+    home.map(|home| home.join(".ssh"))
+        .ok_or_else(|| CliError::Usage("there is no home directory: set HOME".into()))
 }
 
 fn write(folder: &Path, text: &str) -> Result<(), CliError> {
@@ -82,7 +86,8 @@ fn remove(context: &Context, folder: &Path) -> Outcome {
     let main = folder.join("config");
     let old = read(&main)?;
     if old.lines().any(|line| line.trim() == INCLUDE) {
-        let kept: String = old.lines().filter(|line| line.trim() != INCLUDE).map(|line| format!("{line}\n")).collect();
+        let kept: String =
+            old.lines().filter(|line| line.trim() != INCLUDE).map(|line| format!("{line}\n")).collect();
         replace(&main, kept.trim_start_matches('\n'))?;
     }
     let ours = folder.join(FILE);
@@ -106,7 +111,8 @@ fn replace(path: &Path, text: &str) -> Result<(), CliError> {
     let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let new = path.with_extension("spark-new");
     let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new).map_err(at(&new))?;
+    let mut file =
+        options.write(true).create(true).truncate(true).mode(0o600).open(&new).map_err(at(&new))?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(at(&new))?;
     std::fs::rename(&new, path).map_err(at(path))
 }

@@ -56,7 +56,8 @@ pub async fn run(context: &Context, args: Args) -> Outcome {
     let mut all: Vec<OsString> = ["-N", "-T", "-o", "ExitOnForwardFailure=yes"].map(Into::into).into();
     for Ports { near, far } in args.ports {
         let near = if near == 0 { free_port(args.address)? } else { near };
-        let bind = if args.address.is_ipv6() { format!("[{}]", args.address) } else { args.address.to_string() };
+        let bind =
+            if args.address.is_ipv6() { format!("[{}]", args.address) } else { args.address.to_string() };
         all.extend(["-L".into(), format!("{bind}:{near}:localhost:{far}").into()]);
         context.say(&format!("Forwarding from {bind}:{near} -> {far} in {}", args.name))?;
     }

@@ -19,7 +19,9 @@ pub async fn run(context: &Context, args: Args) -> Outcome {
     let spark = context.sparks.get(&name).await?;
     let ssh = spark.status.and_then(|status| status.ssh);
     let key = ssh.and_then(|ssh| ssh.host_key).ok_or_else(|| {
-        CliError::Usage(format!("spark \"{name}\" has no host key yet: `spark show {name}` says how far it is"))
+        CliError::Usage(format!(
+            "spark \"{name}\" has no host key yet: `spark show {name}` says how far it is"
+        ))
     })?;
     output::line(&format!("{} {key}", args.host))?;
     Ok(0)

@@ -47,8 +47,13 @@ pub async fn run(context: &Context, args: Args) -> Outcome {
         return Err(CliError::Usage("none of the paths is in a Spark: write NAME:PATH".into()));
     }
     let mut all: Vec<OsString> = Vec::new();
-    let flags =
-        [("-r", args.recursive), ("-p", args.preserve), ("-O", args.legacy), ("-C", args.compress), ("-q", context.quiet)];
+    let flags = [
+        ("-r", args.recursive),
+        ("-p", args.preserve),
+        ("-O", args.legacy),
+        ("-C", args.compress),
+        ("-q", context.quiet),
+    ];
     all.extend(flags.iter().filter(|(_, set)| *set).map(|(flag, _)| OsString::from(flag)));
     all.extend((0..args.verbose).map(|_| OsString::from("-v")));
     all.extend(args.limit.iter().flat_map(|limit| ["-l".into(), limit.to_string().into()]));

@@ -63,8 +63,7 @@ impl Args {
     /// The arguments of ssh. What the user says comes first, because with ssh the first value wins.
     fn arguments(&self, fixed: Vec<OsString>, user: String) -> Vec<OsString> {
         let mut all: Vec<OsString> = Vec::new();
-        let values =
-            [("-o", &self.option), ("-L", &self.local), ("-R", &self.remote), ("-D", &self.dynamic)];
+        let values = [("-o", &self.option), ("-L", &self.local), ("-R", &self.remote), ("-D", &self.dynamic)];
         for (flag, values) in values {
             all.extend(values.iter().flat_map(|value| [OsString::from(flag), OsString::from(value)]));
         }
