@@ -43,7 +43,7 @@ enum Broken {
     Client(#[from] spark_client::Error),
     #[error("the command ended with exit code {code}: {said}")]
     Command { code: i32, said: String },
-    #[error("the file holds {found:?} and not {wanted:?}")]
+    #[error("it said {found:?} and not {wanted:?}")]
     Data { found: String, wanted: &'static str },
     #[error(
         "the namespace is not gone after {0}; look for what holds it with: kubectl get volumes.sparks.loop.work -A"
@@ -94,6 +94,7 @@ async fn use_it(steps: &Steps, sparks: &Sparks, args: &Args) -> Option<()> {
         .await?;
     steps.step("a command writes into it", |_| write(sparks, "verify", "first")).await?;
     steps.step("another reads it", |_| expect(sparks, "verify", "first")).await?;
+    steps.step("its SSH server answers", |_| greeted(sparks, "verify")).await?;
     steps
         .step("it is forked", |progress| async move {
             sparks.fork("verify", "verify-fork").await?;
@@ -144,6 +145,16 @@ async fn write(sparks: &Sparks, name: &str, text: &'static str) -> Result<(), Br
 async fn expect(sparks: &Sparks, name: &str, wanted: &'static str) -> Result<(), Broken> {
     let found = succeed(sparks.run(name, Exec::new(["cat", FILE]), b"").await?)?;
     if found == wanted { Ok(()) } else { Err(Broken::Data { found, wanted }) }
+}
+
+/// An SSH server says its name first, RFC 4253, section 4.2; without an answer it hangs up.
+async fn greeted(sparks: &Sparks, name: &str) -> Result<(), Broken> {
+    let (mut said, mut complaints) = (Vec::new(), Vec::new());
+    sparks.ssh(name).await?.run(&b""[..], &mut said, &mut complaints).await?;
+    if said.starts_with(b"SSH-2.0-") {
+        return Ok(());
+    }
+    Err(Broken::Data { found: String::from_utf8_lossy(&said).into_owned(), wanted: "SSH-2.0-" })
 }
 
 fn succeed(output: spark_client::Output) -> Result<String, Broken> {
