@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod forks;
+mod http;
 mod inside;
 mod installation;
 mod kills;

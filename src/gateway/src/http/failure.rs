@@ -49,7 +49,7 @@ pub enum Failure {
         why: WakeError,
     },
     /// Nothing listens on the port.
-    #[error("the service of {spark} doesn't listen on port {port}")]
+    #[error("the service of {spark} doesn't listen on port {port}, or only on 127.0.0.1")]
     NotListening {
         /// Which Spark.
         spark: Target,

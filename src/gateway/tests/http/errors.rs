@@ -91,7 +91,10 @@ async fn a_service_that_does_not_listen_is_named_with_its_port() {
     let world = World::serving(port).await;
     let answer = ask(&world, get("api", "/", &[])).await;
     assert_eq!(answer.status, StatusCode::BAD_GATEWAY);
-    assert_eq!(answer.body, format!("the service of api.team doesn't listen on port {port}\n"));
+    assert_eq!(
+        answer.body,
+        format!("the service of api.team doesn't listen on port {port}, or only on 127.0.0.1\n")
+    );
 }
 
 #[tokio::test]

@@ -1273,7 +1273,9 @@ where
     );
     session.begin_rekey()?;
     let (kex_done_signal, kex_done_signal_rx) = oneshot::channel();
-    let join = russh_util::runtime::spawn(session.run(stream, handler, Some(kex_done_signal)));
+    // Boxed, because `spawn` would hold it twice.
+    let running = Box::pin(session.run(stream, handler, Some(kex_done_signal)));
+    let join = russh_util::runtime::spawn(running);
 
     let agent_session_binding = match kex_done_signal_rx.await {
         Ok(binding) => binding,

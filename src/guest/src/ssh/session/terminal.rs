@@ -100,23 +100,24 @@ mod tests {
     use super::*;
     use rustix::termios::{InputModes, LocalModes, SpecialCodeIndex, tcgetwinsize};
 
-    fn open(modes: Vec<(u8, u32)>) -> Slave {
+    fn open(modes: Vec<(u8, u32)>) -> (Terminal, Slave) {
         let size = WindowSize { columns: 121, rows: 43, width: 1210, height: 70000 };
         let (terminal, slave) = Terminal::open(&Pty { term: "xterm".into(), size, modes }).unwrap();
         assert_eq!(terminal.environment().0, "xterm");
         assert!(terminal.environment().1.starts_with("/dev/pts"));
-        slave
+        (terminal, slave)
     }
 
     #[tokio::test]
     async fn a_terminal_has_its_size_from_the_beginning() {
-        let size = tcgetwinsize(open(vec![])).unwrap();
+        let (_terminal, slave) = open(vec![]);
+        let size = tcgetwinsize(slave).unwrap();
         assert_eq!((size.ws_row, size.ws_col, size.ws_xpixel, size.ws_ypixel), (43, 121, 1210, u16::MAX));
     }
 
     #[tokio::test]
     async fn modes_are_set_as_the_client_has_them() {
-        let slave = open(vec![
+        let (_terminal, slave) = open(vec![
             (1, 7),
             (2, 255),
             (42, 1),
