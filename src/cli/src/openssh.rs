@@ -67,6 +67,8 @@ pub fn settings(myself: &Myself) -> Vec<(&'static str, String)> {
         ("StrictHostKeyChecking", "yes".into()),
         ("CheckHostIP", "no".into()),
         ("HostKeyAlgorithms", "ssh-ed25519".into()),
+        // Older clients take a slower one first.
+        ("Ciphers", "^aes256-gcm@openssh.com,aes128-gcm@openssh.com".into()),
         ("PreferredAuthentications", "none,publickey".into()),
         ("ServerAliveInterval", "30".into()),
     ]
