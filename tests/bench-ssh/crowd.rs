@@ -19,6 +19,9 @@ use crate::{
 /// Longest wait for those that have begun and aren't through.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Of them in one Spark, which takes 256 at most.
+const EACH: usize = 100;
+
 /// What became of them.
 pub struct Crowd {
     /// How many were wanted, and how many of them in a second.
@@ -37,21 +40,26 @@ pub struct Crowd {
 
 /// Opens them at this rate and holds them.
 pub fn measure(world: &World, wanted: usize, rate: u32) -> anyhow::Result<Crowd> {
+    let sparks: Vec<_> = (0..wanted.div_ceil(EACH)).map(|i| format!("crowd-{i}")).collect();
+    world.enterable(&sparks)?;
     // What the first connection of all needs is not each one's.
-    login(world, Route::Gateway.host())?;
+    login(world.ssh(Route::Gateway))?;
     let before = (memory(GATEWAY)?, memory(GUEST)?);
     let (came, errors) = (world.path("came"), world.path("errors"));
-    let mut clients = open(world, wanted, rate, &came, &errors)?;
+    let mut clients = open(world, &sparks, (wanted, rate), &came, &errors)?;
     let begin = Instant::now();
     while lines(&came) < wanted && begin.elapsed() < PATIENCE {
         sleep(Duration::from_millis(200));
     }
     let during = (memory(GATEWAY)?, memory(GUEST)?);
-    let logins = (0..10).map(|_| login(world, Route::Gateway.host())).collect::<anyhow::Result<_>>()?;
+    let logins = (0..10).map(|_| login(world.ssh(Route::Gateway))).collect::<anyhow::Result<_>>()?;
     let gone = clients.iter_mut().filter_map(|client| client.0.try_wait().ok().flatten()).count();
     let held = lines(&came).saturating_sub(gone);
     drop(clients);
     sleep(Duration::from_secs(3));
+    for name in &sparks {
+        sparks_tests::spark(world.namespace(), &["rm", name]).ok();
+    }
     let error = std::fs::read_to_string(errors)?.lines().next().map(str::to_owned);
     Ok(Crowd {
         wanted: (wanted, rate),
@@ -64,15 +72,21 @@ pub fn measure(world: &World, wanted: usize, rate: u32) -> anyhow::Result<Crowd>
 }
 
 /// ssh runs the local command once it is authenticated: each adds a line to `came`.
-fn open(world: &World, wanted: usize, rate: u32, came: &Path, errors: &Path) -> anyhow::Result<Vec<Running>> {
+fn open(
+    world: &World,
+    sparks: &[String],
+    (wanted, rate): (usize, u32),
+    came: &Path,
+    errors: &Path,
+) -> anyhow::Result<Vec<Running>> {
     let append = |path| OpenOptions::new().create(true).append(true).open(path);
     let (came, errors) = (append(came)?, append(errors)?);
     let begin = Instant::now();
     let mut clients = Vec::new();
-    for i in 0..u32::try_from(wanted)? {
+    for (i, name) in (0..u32::try_from(wanted)?).zip(sparks.iter().cycle()) {
         let due = begin + Duration::from_secs(1) * i / rate;
         sleep(due.saturating_duration_since(Instant::now()));
-        let mut ssh = world.ssh(Route::Gateway);
+        let mut ssh = world.ssh_to(name);
         ssh.args(["-N", "-o", "PermitLocalCommand=yes", "-o", "LocalCommand=echo came"]);
         ssh.stdin(Stdio::null()).stdout(came.try_clone()?).stderr(errors.try_clone()?);
         clients.push(Running::start(&mut ssh)?);

@@ -18,7 +18,7 @@ const WARM_UP: Duration = Duration::from_secs(1);
 /// Letters in one connection; then it is another's turn.
 const BLOCK: usize = 50;
 /// Who is compared.
-const ROUTES: [Route; 3] = [Route::Sshd, Route::SshdAes, Route::Gateway];
+const ROUTES: [Route; 3] = [Route::Sshd, Route::SshdAlike, Route::Gateway];
 
 /// What else goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,7 +19,7 @@ pub fn measure(world: &World, count: usize) -> anyhow::Result<Wakes> {
     let mut wakes = Wakes { total: Vec::new(), controller: Vec::new() };
     for _ in 0..count {
         world.until_asleep("sleeper");
-        wakes.total.push(login(world, "sleeper")?);
+        wakes.total.push(login(world.ssh_to("sleeper"))?);
         let timings = get_spark(world.namespace(), "sleeper")["status"]["timings"].clone();
         anyhow::ensure!(timings["warm"] == true, "the Spark found no warm pod: {timings}");
         let micros =

@@ -22,6 +22,10 @@ use crate::{
 const SSHD_PORT: u16 = 2200;
 /// What is read in a Spark: a file of holes, which comes out of the page cache and never from a disk.
 pub const FAR_FILE: &str = "/srv/data";
+/// What our server and OpenSSH's client of before 9.9 agree on. Newer ones agree on mlkem768x25519-sha256, as their sshd.
+pub const ALIKE_CIPHER: &str = "aes256-gcm@openssh.com";
+/// The key exchange.
+pub const ALIKE_EXCHANGE: &str = "curve25519-sha256";
 /// Warm pods.
 const POOL: i32 = 3;
 
@@ -43,7 +47,7 @@ impl World {
         apply(&pool(world.namespace(), POOL)).ok();
         world.make_key();
         world.make_origin(arguments)?;
-        world.make_sparks();
+        world.make_sparks()?;
         world.write_configuration(&arguments.gateway_ssh)?;
         write_zeros(&world.near_file(), arguments.mib)?;
         for route in ALL {
@@ -109,13 +113,39 @@ impl World {
             ),
         );
         anyhow::ensure!(said.code == 0, "can't install openssh-server in the Spark: {}", said.err);
-        let version = inside(namespace, "origin", "/usr/sbin/sshd -V 2>&1 | head -1").out;
-        self.versions[1] = version;
+        self.versions[1] = inside(namespace, "origin", "dpkg-query -Wf '${Version}' openssh-server").ok();
         Ok(())
     }
 
-    fn make_sparks(&self) {
-        let key = self.public_key().unwrap_or_default();
+    /// Makes a fork of the origin with what the spec says.
+    fn fork(&self, name: &str, mut spec: Value) {
+        spec["from"] = json!({"spark": "origin"});
+        apply(&spark_object(self.namespace(), name, &spec)).ok();
+    }
+
+    /// Makes further Sparks that the key can enter, and waits for them.
+    pub fn enterable(&self, names: &[String]) -> anyhow::Result<()> {
+        let key = self.public_key()?;
+        for name in names {
+            self.fork(name, json!({"ssh": {"authorizedKeys": [key]}}));
+        }
+        for name in names {
+            let mut ssh = self.ssh_to(name);
+            ssh.arg("true");
+            eventually(name, || ssh.output().ok()?.status.success().then_some(()));
+        }
+        Ok(())
+    }
+
+    /// `ssh` to this Spark through the gateway.
+    pub fn ssh_to(&self, name: &str) -> Command {
+        let mut command = self.openssh("ssh");
+        command.args(["-l", &format!("{name}.{}", self.namespace()), Route::Gateway.host()]);
+        command
+    }
+
+    fn make_sparks(&self) -> anyhow::Result<()> {
+        let key = self.public_key()?;
         let namespace = self.namespace();
         let ssh = json!({"authorizedKeys": [key]});
         // Room for the file in the page cache.
@@ -129,14 +159,14 @@ impl World {
             ("sleeper", json!({"ssh": ssh, "lifecycle": doze})),
             (http::NAME, json!({"service": sleepy_service, "lifecycle": doze})),
         ];
-        for (name, mut spec) in all {
-            spec["from"] = json!({"spark": "origin"});
-            apply(&spark_object(namespace, name, &spec)).ok();
+        for (name, spec) in all {
+            self.fork(name, spec);
         }
         for name in ["sshd", "here"] {
             until_reason(namespace, name, "Running");
             inside(namespace, name, &format!("cat {FAR_FILE} > /dev/null")).ok();
         }
+        Ok(())
     }
 
     fn write_configuration(&self, gateway: &str) -> anyhow::Result<()> {
@@ -146,10 +176,9 @@ impl World {
         // As users get it.
         let api_server = spark(namespace, &["ssh-config", "--stdout"]).ok();
         let text = format!(
-            "Host sshd-aes\n  Ciphers aes256-gcm@openssh.com\n\
-             Host sshd sshd-aes\n  HostName {ip}\n  Port {SSHD_PORT}\n  User root\n\
+            "Host sshd-alike\n  Ciphers {ALIKE_CIPHER}\n  KexAlgorithms {ALIKE_EXCHANGE}\n\
+             Host sshd sshd-alike\n  HostName {ip}\n  Port {SSHD_PORT}\n  User root\n\
              Host gateway\n  HostName {host}\n  Port {port}\n  User here.{namespace}\n\
-             Host sleeper\n  HostName {host}\n  Port {port}\n  User sleeper.{namespace}\n\
              Host door\n  HostName {host}\n  Port {port}\n  User jump\n\
              Host jump\n  HostName here.{namespace}\n  ProxyJump door\n  User root\n\
              {api_server}\n\

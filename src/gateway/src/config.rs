@@ -57,10 +57,10 @@ pub struct SshLimits {
     /// SSH connections at once.
     #[arg(long, env = "SPARKS_SSH_MAX_CONNECTIONS", default_value_t = 4096)]
     pub ssh_max_connections: usize,
-    /// SSH connections at once that have not authenticated yet; further ones are closed as they come.
+    /// SSH connections at once that have not authenticated yet; when another one comes, one of them makes room.
     #[arg(long, env = "SPARKS_SSH_MAX_STARTUPS", default_value_t = 512)]
     pub ssh_max_startups: usize,
-    /// The same from one address (IPv4) or one /64 (IPv6).
+    /// The same from one address (IPv4) or one /64 (IPv6). Many people may share an address.
     #[arg(long, env = "SPARKS_SSH_MAX_STARTUPS_PER_SOURCE", default_value_t = 64)]
     pub ssh_max_startups_per_source: usize,
     /// How long a connection may take to authenticate.

@@ -82,16 +82,9 @@ async fn wrong_keys_unknown_sparks_and_strange_names_are_refused_with_the_same_w
         let _guest = gateway.api().await;
         let _other = gateway.spark("web.team-a", &[public(MALLORY)], Behaviour::Serve).await;
         let refusal = |name: &str| format!("{name}@127.0.0.1: Permission denied (publickey).\n");
-        for name in [
-            "api.team-a",
-            "nothing.team-a",
-            "api.team-b",
-            "API.TEAM",
-            "a+b+c.d",
-            "x/../y",
-            "ä.team-a",
-            "x..team-a",
-        ] {
+        for name in
+            ["api.team-a", "nothing.team-a", "api.team-b", "API.TEAM", "a+b+c.d", "x/../y", "x..team-a"]
+        {
             let said = client::finish(gateway.ssh_of_mallory(&["-l", name, "gw", "exit 0"])).await;
             assert_eq!((said.status, said.err), (Some(255), refusal(name)));
         }

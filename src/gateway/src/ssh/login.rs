@@ -27,7 +27,7 @@ use super::{
     place::{self, Name, Place},
     relay::{Between, Link},
     sparks::Sparks,
-    startups::Startup,
+    startups::{Stage, Startup},
 };
 use crate::directory::{Entry, State, Wanted, fingerprint, state};
 
@@ -154,6 +154,12 @@ impl<S: Sparks> Login<S> {
         self.shared.sparks.trusts_authorities() || !self.shared.authorities.keys().is_empty()
     }
 
+    fn reached(&mut self, stage: Stage) {
+        if let Some((_, startup)) = &mut self.limits {
+            startup.reached(stage);
+        }
+    }
+
     fn refuse(&self, name: &str, refusal: Refusal) -> Auth {
         self.shared.metrics.login(refusal.reason());
         let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -216,6 +222,12 @@ impl<S: Sparks> Login<S> {
 impl<S: Sparks> Handler for Login<S> {
     type Error = russh::Error;
 
+    /// What OpenSSH's client begins with, to be told which methods there are.
+    async fn auth_none(&mut self, _: &str) -> Result<Auth, Self::Error> {
+        self.reached(Stage::Authenticating);
+        Ok(Auth::reject())
+    }
+
     async fn auth_publickey_offered(
         &mut self,
         name: &str,
@@ -223,6 +235,7 @@ impl<S: Sparks> Handler for Login<S> {
     ) -> Result<Auth, Self::Error> {
         match self.check(name, &Credential::Key(offer.public_key.clone())) {
             Ok(accepted) => {
+                self.reached(Stage::Known);
                 // A public key is no secret, so it doesn't wake anything; but a guest that is there can be asked ahead.
                 if let Accepted::Spark { entry, place, user, .. } = &accepted
                     && matches!(state(&entry.spark, Wanted::Address), State::Up(_))

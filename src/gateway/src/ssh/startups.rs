@@ -1,7 +1,8 @@
 //! Connections that have not authenticated yet: how many there may be.
 //!
-//! OpenSSH's `MaxStartups` refuses newcomers at random. Here the connection that has been at it longest makes room:
-//! an honest client is through within a second, and those that hold on to their places lose them.
+//! OpenSSH's `MaxStartups` refuses newcomers at random. Here a connection that is there makes room: of those that have
+//! come least far the one that has been at it longest. An honest client is through within a second, and those that hold
+//! on to their places lose them.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -10,6 +11,9 @@ use std::{
 };
 
 use super::stream::Line;
+
+/// Bytes of the longest identification string: RFC 4253, section 4.2. Whoever has sent more begins to exchange keys.
+const LONGEST_IDENTIFICATION: u64 = 255;
 
 /// How many there may be.
 #[derive(Clone, Copy, Debug)]
@@ -30,9 +34,24 @@ pub struct Startups {
 #[derive(Default)]
 struct Inner {
     next: u64,
-    /// By age.
-    all: BTreeMap<u64, (Option<Source>, Arc<Line>)>,
-    sources: HashMap<Source, BTreeSet<u64>>,
+    /// In the order in which they make room.
+    all: BTreeMap<Rank, (Option<Source>, Arc<Line>)>,
+    sources: HashMap<Source, BTreeSet<Rank>>,
+}
+
+/// How far a connection has come, and its number, which is its age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank(Stage, u64);
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// It has been accepted.
+    Begun,
+    /// Keys are exchanged, and it tries to authenticate.
+    Authenticating,
+    /// It has offered a key that may enter.
+    Known,
 }
 
 /// One address, or one network of IPv6 as a provider gives it to one customer.
@@ -60,25 +79,21 @@ impl Startups {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a place, and cuts the line of the oldest one where there is no more.
+    /// Takes a place, and cuts another line where there is no more.
     /// Without an address (a load balancer has not told it yet) only the total counts.
     pub fn enter(&self, address: Option<IpAddr>, line: Arc<Line>) -> Startup {
         let source = address.map(Source::from);
         let mut inner = self.inner();
-        while let Some(oldest) = source.and_then(|source| inner.oldest(source, self.limits.per_source)) {
-            inner.cut(Some(oldest));
+        while let Some(first) = source.and_then(|source| inner.first_of(source, self.limits.per_source)) {
+            inner.cut(first);
         }
-        while inner.all.len() >= self.limits.total {
-            let oldest = inner.all.keys().next().copied();
-            inner.cut(oldest);
+        while let Some(first) = inner.first(self.limits.total) {
+            inner.cut(first);
         }
-        let number = inner.next;
+        let rank = Rank(Stage::Begun, inner.next);
         inner.next += 1;
-        inner.all.insert(number, (source, line));
-        if let Some(source) = source {
-            inner.sources.entry(source).or_default().insert(number);
-        }
-        Startup { startups: self.clone(), number }
+        inner.insert(rank, source, line);
+        Startup { startups: self.clone(), rank }
     }
 
     #[cfg(test)]
@@ -88,41 +103,77 @@ impl Startups {
 }
 
 impl Inner {
-    /// The oldest one of a source that has `limit` or more.
-    fn oldest(&self, source: Source, limit: usize) -> Option<u64> {
-        let all = self.sources.get(&source).filter(|all| all.len() >= limit)?;
-        all.first().copied()
+    fn insert(&mut self, rank: Rank, source: Option<Source>, line: Arc<Line>) {
+        self.all.insert(rank, (source, line));
+        if let Some(source) = source {
+            self.sources.entry(source).or_default().insert(rank);
+        }
     }
 
-    fn cut(&mut self, number: Option<u64>) {
-        if let Some(line) = number.and_then(|number| self.remove(number)) {
+    /// The first to make room of all, if there are `limit` or more.
+    fn first(&self, limit: usize) -> Option<Rank> {
+        if self.all.len() < limit { None } else { self.makes_room(self.all.keys().copied()) }
+    }
+
+    /// The first to make room of a source that has `limit` or more.
+    fn first_of(&self, source: Source, limit: usize) -> Option<Rank> {
+        let all = self.sources.get(&source).filter(|all| all.len() >= limit)?;
+        self.makes_room(all.iter().copied())
+    }
+
+    /// The first one that has not even begun to exchange keys, else the first one.
+    fn makes_room(&self, ranks: impl Iterator<Item = Rank> + Clone) -> Option<Rank> {
+        let mut begun = ranks.clone().take_while(|Rank(stage, _)| *stage == Stage::Begun);
+        let says_nothing = |rank: &Rank| {
+            self.all.get(rank).is_some_and(|(_, line)| line.bytes().0 <= LONGEST_IDENTIFICATION)
+        };
+        begun.find(says_nothing).or_else(|| ranks.clone().next())
+    }
+
+    fn cut(&mut self, rank: Rank) {
+        if let Some((_, line)) = self.remove(rank) {
             line.cut();
         }
     }
 
-    fn remove(&mut self, number: u64) -> Option<Arc<Line>> {
-        let (source, line) = self.all.remove(&number)?;
+    fn remove(&mut self, rank: Rank) -> Option<(Option<Source>, Arc<Line>)> {
+        let (source, line) = self.all.remove(&rank)?;
         if let Some(source) = source
             && let Some(of_source) = self.sources.get_mut(&source)
         {
-            of_source.remove(&number);
+            of_source.remove(&rank);
             if of_source.is_empty() {
                 self.sources.remove(&source);
             }
         }
-        Some(line)
+        Some((source, line))
     }
 }
 
 /// A place, held until it is dropped.
 pub struct Startup {
     startups: Startups,
-    number: u64,
+    rank: Rank,
+}
+
+impl Startup {
+    /// It has come this far.
+    pub fn reached(&mut self, stage: Stage) {
+        let Rank(before, number) = self.rank;
+        if stage <= before {
+            return;
+        }
+        let mut inner = self.startups.inner();
+        if let Some((source, line)) = inner.remove(self.rank) {
+            self.rank = Rank(stage, number);
+            inner.insert(self.rank, source, line);
+        }
+    }
 }
 
 impl Drop for Startup {
     fn drop(&mut self) {
-        self.startups.inner().remove(self.number);
+        self.startups.inner().remove(self.rank);
     }
 }
 
@@ -156,6 +207,33 @@ mod tests {
         assert_eq!(all.iter().filter(|(_, line)| line.is_cut()).count(), 1);
         assert!(all[0].1.is_cut());
         assert_eq!(startups.count(), 4);
+    }
+
+    #[test]
+    fn whoever_has_come_further_stays_longer() {
+        let startups = startups();
+        let mut all: Vec<_> = (0..4).map(|n| enter(&startups, &format!("192.0.2.{n}"))).collect();
+        all[0].0.reached(Stage::Known);
+        all[1].0.reached(Stage::Authenticating);
+        all.extend((4..7).map(|n| enter(&startups, &format!("192.0.2.{n}"))));
+        let cut: Vec<_> = all.iter().map(|(_, line)| line.is_cut()).collect();
+        assert_eq!(cut, [false, false, true, true, true, false, false]);
+        drop(all);
+        assert_eq!((startups.count(), startups.inner().sources.len()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn whoever_has_begun_to_exchange_keys_stays_longer_than_who_says_nothing() {
+        let startups = startups();
+        let all: Vec<_> = (0..4).map(|n| enter(&startups, &format!("192.0.2.{n}"))).collect();
+        let speaks = [0; LONGEST_IDENTIFICATION as usize + 1];
+        let mut stream = super::super::stream::Watched::new(speaks.as_slice(), all[0].1.clone());
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.unwrap();
+        let _another = enter(&startups, "192.0.2.5");
+        assert_eq!(
+            all.iter().map(|(_, line)| line.is_cut()).collect::<Vec<_>>(),
+            [false, true, false, false]
+        );
     }
 
     #[test]
