@@ -79,7 +79,12 @@ fn a_deleted_spark_can_be_undeleted_with_its_data_and_its_spec() {
 #[test]
 fn a_spark_past_its_ttl_is_gone_and_in_the_trash() {
     let ns = shared();
-    apply(&spark_object(ns, "brief", &json!({"from": {"spark": "source"}, "lifecycle": {"ttl": "3s"}}))).ok();
+    let brief =
+        |lifecycle| spark_object(ns, "brief", &json!({"from": {"spark": "source"}, "lifecycle": lifecycle}));
+    apply(&brief(json!({}))).ok();
+    // One that expires before it has disks leaves nothing behind.
+    until_reason(ns, "brief", "Running");
+    apply(&brief(json!({"ttl": "1s"}))).ok();
     eventually("its end", || get(ns, "sparks.sparks.loop.work", "brief").is_none().then_some(()));
     eventually("the trash", || {
         let trashed = select(
