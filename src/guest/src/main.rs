@@ -27,6 +27,10 @@ use std::process::ExitCode;
 
 use arguments::Command;
 
+/// musl's own allocator gives the memory of every packet back to the kernel at once.
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     let command = match arguments::parse(lexopt::Parser::from_env()) {
         Ok(command) => command,

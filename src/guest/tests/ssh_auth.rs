@@ -177,6 +177,16 @@ fn a_user_of_the_sparks_database_is_taken_on_with_its_groups_home_and_shell() {
         printed(&rights),
         "Uid: 4711 4711 4711 4711\nCapPrm: 0000000000000000\nCapEff: 0000000000000000\n"
     );
+    // So is what it logs in for: its terminal, and its files.
+    let mut client = Command::new("ssh");
+    client.args(["-tt", "-oUser=tester"]).args(sshd.options(&sshd.path("key")));
+    client.args(["-p", &sshd.port.to_string(), "127.0.0.1", "stat -c '%u %a' $(tty)"]);
+    assert_eq!(printed(&client.output().unwrap()).trim(), "4711 620");
+    std::fs::write(sshd.path("batch"), "pwd\n").unwrap();
+    let mut sftp = Command::new("sftp");
+    sftp.arg("-oUser=tester").args(sshd.options(&sshd.path("key"))).arg("-b").arg(sshd.path("batch"));
+    let sftp = sftp.args(["-P", &sshd.port.to_string(), "127.0.0.1"]).output().unwrap();
+    assert!(printed(&sftp).contains("Remote working directory: /usr"));
     let bare = run("bare", "echo $SHELL; pwd");
     assert_eq!(printed(&bare), "/bin/sh\n/\n");
     assert!(complaints(&bare).contains("Could not chdir to home directory /no/such/home"));

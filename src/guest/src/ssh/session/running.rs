@@ -24,7 +24,7 @@ use crate::ssh::descriptor::{Patience, write_all};
 /// First size of a read: a terminal never has more at a time.
 const SMALL: usize = 4 << 10;
 
-/// Size of the reads from a program that filled the last one.
+/// Size of the reads from a program that had more at a time.
 const LARGE: usize = 32 << 10;
 
 /// What the program is connected to.
@@ -178,7 +178,7 @@ async fn pass_on(
         match read(fd, &mut packet) {
             Ok(0) => return,
             Ok(length) => {
-                size = if length == size { LARGE } else { SMALL };
+                size = if length >= SMALL { LARGE } else { SMALL };
                 if let Err(packet) = writer.send(packet)
                     && writer.write_all(packet.as_ref()).await.is_err()
                 {
