@@ -252,6 +252,8 @@ impl Guest {
                 self.computer = Some(computer);
                 self.idle.get_or_insert_with(|| IdleWatch::new(now));
                 self.told = None;
+                // The agent forgot it along with the old computer.
+                self.report_idle(now);
             }
         }
     }

@@ -25,7 +25,10 @@ use std::{borrow::Cow, time::Duration};
 
 use russh::{Limits, MethodKind, MethodSet, Preferred, SshId, cipher, client, compression, kex, mac, server};
 
-const ID: &str = "SSH-2.0-Sparks";
+/// How we introduce ourselves. OpenSSH's client says `eow@openssh.com` and `no-more-sessions@openssh.com` only to a server
+/// that begins like this (compat.c: SSH_NEW_OPENSSH): without the former, `ssh HOST yes | head` would not end. With a
+/// version, because libssh takes none for a mistake.
+const ID: &str = "SSH-2.0-OpenSSH_9.9 Sparks";
 
 /// How many bytes a key may protect at a server: RFC 4253, section 9.
 const SERVER_REKEYS_AFTER: usize = 1 << 30;

@@ -40,6 +40,13 @@ fn a_channel_that_nobody_reads_holds_up_no_other_of_the_same_connection() {
 }
 
 #[test]
+fn a_program_whose_output_nobody_reads_any_more_ends() {
+    let door = guest_house();
+    let words = door.words("key", &[], &format!("house.{}", shared())).join(" ");
+    assert_eq!(run("timeout", &["30", "sh", "-c", &format!("ssh {words} yes | head -n 1")], "").ok(), "y");
+}
+
+#[test]
 fn forty_connections_and_eight_channels_in_each_do_not_mix() {
     let door = guest_house();
     let connections: Vec<_> = (0..40)

@@ -1,6 +1,5 @@
 //! From the entrance to a login.
 
-use std::borrow::Cow;
 use std::net::{SocketAddr, TcpStream as StdStream};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::pin::pin;
@@ -8,7 +7,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use russh::SshId;
 use russh::server::{Config, RunningSession};
 use sparks_proto::SshServer;
 use sparks_ssh::context::Context;
@@ -23,11 +21,6 @@ use super::descriptor::Descriptor;
 use super::login::{Addresses, Login};
 use super::{Entrance, SshError, config, connection, process};
 use crate::{log, reception};
-
-/// How we introduce ourselves. OpenSSH's client says `eow@openssh.com` and `no-more-sessions@openssh.com` only to a server
-/// that begins like this (compat.c: SSH_NEW_OPENSSH): without the former, `ssh HOST yes | head` would not end. With a
-/// version, because libssh takes none for a mistake.
-const ID: &str = "SSH-2.0-OpenSSH_9.9 Sparks";
 
 /// How long the last packets may take to leave once the connection has ended.
 const FAREWELL: Duration = Duration::from_secs(30);
@@ -62,8 +55,7 @@ pub async fn serve(entrance: Entrance) -> Result<(), SshError> {
 }
 
 fn configuration(server: &SshServer) -> Result<Config, SshError> {
-    let config = transport::server_config(vec![config::host_key(server)?], Vec::new());
-    Ok(Config { server_id: SshId::Standard(Cow::Borrowed(ID)), ..config })
+    Ok(transport::server_config(vec![config::host_key(server)?], Vec::new()))
 }
 
 /// An IPv4 address as such, and not as the IPv6 address that a socket of both families has for it.

@@ -280,7 +280,7 @@ async fn a_fork_is_made_attached_and_run_with_one_write() {
         ("api", Some(vec!["serve".into()]))
     );
     guest.ready(false).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    tokio::time::sleep(Duration::from_millis(10)).await;
     assert_eq!(bench.writes("fork"), 0, "it waits for the service");
     guest.ready(true).await;
     let status = bench.status_when("fork", |s| s.phase == VolumePhase::Attached).await;
@@ -299,7 +299,7 @@ async fn a_fork_is_made_attached_and_run_with_one_write() {
 }
 
 #[tokio::test]
-async fn a_slow_service_is_told_after_a_second_and_again_when_it_is_ready() {
+async fn a_pod_with_a_slow_service_is_told_soon_and_again_when_the_service_is_ready() {
     let mut bench = Bench::new(host(&["c1"]));
     bench.pod("p", Some("c1"));
     let mut guest = bench.guest("c1", None).await;
@@ -307,10 +307,26 @@ async fn a_slow_service_is_told_after_a_second_and_again_when_it_is_ready() {
     guest.hear().await;
     let began = Instant::now();
     let status = bench.status_when("v", |s| s.attached.is_some()).await;
-    assert!(began.elapsed() > Duration::from_millis(900));
+    assert!(began.elapsed() > Duration::from_millis(40));
     assert!(!status.attached.expect("attached").service_ready);
     guest.ready(true).await;
     bench.status_when("v", |s| s.attached.as_ref().is_some_and(|a| a.service_ready)).await;
+}
+
+#[tokio::test]
+async fn an_idle_time_is_shown_though_something_else_was_written_while_it_grew() {
+    let mut bench = Bench::new(host(&["c1"]));
+    bench.pod("p", Some("c1"));
+    let mut guest = bench.guest("c1", None).await;
+    let mut attachment = attachment("p", true);
+    attachment["idleShownAfterSeconds"] = 1.into();
+    bench.apply("v", json!({"attachment": attachment}));
+    guest.hear().await;
+    guest.say(FromGuest::Idle { for_seconds: Some(0) }).await;
+    guest.ready(true).await;
+    bench.status_when("v", |s| s.attached.as_ref().is_some_and(|a| a.service_ready)).await;
+    let status = bench.status_when("v", |s| s.attached.as_ref().is_some_and(|a| a.idle_since.is_some())).await;
+    assert!(status.attached.is_some_and(|attached| attached.service_ready));
 }
 
 #[tokio::test]

@@ -26,8 +26,9 @@ use crate::{agent::Agent, guest::Standing, metrics::operation, triggers};
 
 /// Who writes.
 pub const MANAGER: &str = "sparks-node";
-/// How long a service may take until the status is written without it.
-const SERVICE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a service may take until the status is written without it: whoever wakes the Spark by SSH waits for the
+/// address of its pod, not for its service.
+const SERVICE_PATIENCE: Duration = Duration::from_millis(50);
 /// How long an attach may take to begin until the status is written without it: the claim of the pod comes by another
 /// watch than the Volume, mostly within milliseconds of it, and in a burst of forks they all wait for one processor.
 const ATTACH_PATIENCE: Duration = Duration::from_millis(500);
@@ -100,13 +101,16 @@ pub async fn settle(
     let new = status::describe(volume, &known, observed, &memory, &applied.blocked, Timestamp::now());
     let hold = hold(volume, &memory, observed).or_else(|| hold_for_claim(volume, &memory, observed, applied));
     match status::decide(&known, &new, last, hold) {
-        Decision::Same => {
-            agent.memories.with(&uid, |memory| memory.began = None);
-            status::idle_shows_in(volume, target, Timestamp::now()).map_or(Written::Yes, Written::Later)
+        Decision::Same => agent.memories.with(&uid, |memory| memory.began = None),
+        Decision::Later(pause) => return Written::Later(pause),
+        Decision::Now => {
+            if !write(agent, volume, &uid, &known, new, last).await {
+                return Written::Failed;
+            }
         }
-        Decision::Later(pause) => Written::Later(pause),
-        Decision::Now => write(agent, volume, &uid, &known, new, last).await,
     }
+    // Nothing comes by the watch at that time, nor for what was written here.
+    status::idle_shows_in(volume, target, Timestamp::now()).map_or(Written::Yes, Written::Later)
 }
 
 /// How much longer to wait for the guest's word on the service, so that the attach and its readiness are one write.
@@ -139,6 +143,7 @@ fn hold_for_claim(
     (in_flight && ordinary && observed.others.is_empty() && !left.is_zero()).then_some(left)
 }
 
+/// Whether it could be written, or has nobody left to read it.
 async fn write(
     agent: &Arc<Agent>,
     volume: &Volume,
@@ -146,18 +151,18 @@ async fn write(
     known: &VolumeStatus,
     new: VolumeStatus,
     last: Option<(Duration, u32)>,
-) -> Written {
+) -> bool {
     let started = Instant::now();
     let patch = json!({"metadata": {"uid": uid}, "status": complete(&new)});
     let name = volume.name_any();
     let written = patient(api(agent, volume).patch_status(&name, &params(), &Patch::Merge(&patch))).await;
     if let Err(error) = written {
         if error.is_gone() {
-            return Written::Yes;
+            return true;
         }
         tracing::warn!(volume = %triggers::key(volume), %error, "the status could not be written");
         agent.metrics.failed(operation::STATUS, "ApiError");
-        return Written::Failed;
+        return false;
     }
     agent.metrics.took(operation::STATUS, started.elapsed());
     let burst = last.filter(|(since, _)| *since < Duration::from_secs(1)).map_or(0, |(_, burst)| burst + 1);
@@ -171,7 +176,7 @@ async fn write(
         tracing::info!(volume = %triggers::key(volume), took = ?began.elapsed(), "settled");
     }
     agent.events.publish(volume, news);
-    Written::Yes
+    true
 }
 
 /// A merge patch keeps what it doesn't name, so that all that is empty is named.
