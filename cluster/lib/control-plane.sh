@@ -1,10 +1,11 @@
 # shellcheck shell=bash
 # etcd, kube-apiserver, kube-controller-manager and kube-scheduler, in the network namespace "control".
 
+# More memory for less processor time: collecting garbage at Go's default pace is a sixth of the API server's work.
 control_daemon() {
   local name=$1
   shift
-  ensure_daemon "$name" control nsenter --net="$NAMESPACES/control.net" -- "$BIN/$name" "$@"
+  ensure_daemon "$name" control nsenter --net="$NAMESPACES/control.net" -- env GOGC=400 "$BIN/$name" "$@"
 }
 
 # Not synced to the disk: a crash of the machine may lose the cluster, which can be made again.

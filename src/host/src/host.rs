@@ -51,7 +51,7 @@ pub struct AttachRequest {
     pub root_disk: String,
     /// Further disks of the same volume, each at a path of the tenant's choosing.
     pub mounts: Vec<DiskMount>,
-    /// Files written into the root disk before it is attached (`etc/hosts`, `etc/hostname`, `etc/resolv.conf`).
+    /// Files of the pod that are shown in `/etc`: `hosts`, `hostname`, `resolv.conf`.
     pub files: Vec<HostFile>,
     /// Host name to set in the pod's UTS namespace.
     pub hostname: Option<String>,

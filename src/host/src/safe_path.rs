@@ -170,11 +170,42 @@ impl<'fd> HostileRoot<'fd> {
         if self.read_file(path, contents.len() as u64).is_ok_and(|old| old.as_deref() == Some(contents)) {
             return Ok(());
         }
+        self.replace(path, "write", |parent| write_temporary(parent, contents, mode))
+    }
+
+    /// Puts a symbolic link there, under another name first. Nothing is written if it is there already. Whatever else is
+    /// at that place is replaced, never followed or opened.
+    ///
+    /// # Errors
+    /// As [`replace_file`](Self::replace_file).
+    pub fn replace_with_link(&self, path: &str, target: &str) -> Result<()> {
+        check_plain(path)?;
+        if self.reads_link(path).is_some_and(|found| found == target.as_bytes()) {
+            return Ok(());
+        }
+        self.replace(path, "make the link", |parent| {
+            let name = temporary_name();
+            rustix::fs::symlinkat(target, parent, &name)?;
+            Ok(name)
+        })
+    }
+
+    fn reads_link(&self, path: &str) -> Option<Vec<u8>> {
+        let link = self.open(path, OFlags::PATH).ok()?;
+        Some(rustix::fs::readlinkat(link, c"", Vec::new()).ok()?.into_bytes())
+    }
+
+    /// Renames what `make` made in the parent directory into place.
+    fn replace(
+        &self,
+        path: &str,
+        action: &'static str,
+        make: impl FnOnce(BorrowedFd<'_>) -> std::io::Result<String>,
+    ) -> Result<()> {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         let made = if parent.is_empty() { None } else { Some(self.ensure_dir(parent)?) };
         let parent = made.as_ref().map_or(self.root, AsFd::as_fd);
-        let temporary = write_temporary(parent, contents, mode)
-            .map_err(|error| SafePathError::system("write", path, error))?;
+        let temporary = make(parent).map_err(|error| SafePathError::system(action, path, error))?;
         rustix::fs::renameat(parent, &temporary, parent, name).map_err(|error| {
             // The error of the rename is the one to report.
             let _ = rustix::fs::unlinkat(parent, &temporary, AtFlags::empty());
@@ -241,12 +272,17 @@ fn check_plain(path: &str) -> Result<()> {
     if path.split('/').all(plain) { Ok(()) } else { Err(SafePathError::NotPlain { path: path.to_owned() }) }
 }
 
-/// Writes a new file with a name that nobody chose, and returns the name.
-fn write_temporary(parent: BorrowedFd<'_>, contents: &[u8], mode: u32) -> std::io::Result<String> {
+/// A name that nobody chose.
+fn temporary_name() -> String {
     static COUNTER: AtomicU32 = AtomicU32::new(0);
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
     let nanos = std::time::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_nanos());
-    let name = format!(".sparks-{nanos:x}-{count:x}");
+    format!(".sparks-{nanos:x}-{count:x}")
+}
+
+/// Writes a new file and returns its name.
+fn write_temporary(parent: BorrowedFd<'_>, contents: &[u8], mode: u32) -> std::io::Result<String> {
+    let name = temporary_name();
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(parent, &name, flags, Mode::from_raw_mode(0o600))?;
     let write = || -> std::io::Result<()> {

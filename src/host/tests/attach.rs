@@ -37,13 +37,13 @@ fn attach_volume(pod: &TestPod, pool: &TestPool, uid: &str) -> Result<AttachRepo
 
 fn attach_at(pod: &TestPod, pool: &TestPool, uid: &str, path: &str) -> Result<AttachReport, AttachError> {
     let (root, data) = (pool.open_disk(uid, "root").unwrap(), pool.open_disk(uid, "data").unwrap());
-    let file = |path: &str, text: &str| HostFile { path: path.into(), contents: text.into(), mode: 0o644 };
+    let file = |name, text: &str| HostFile { name, contents: text.into() };
     let plan = AttachPlan {
         root: root.as_fd(),
         mounts: vec![PlannedMount { disk: data.as_fd(), path: MountPath::parse(path)?, read_only: false }],
         files: vec![
-            file("etc/hosts", "127.0.0.1 localhost\n"),
-            file("etc/resolv.conf", "nameserver 10.0.0.1\n"),
+            file("hosts", "127.0.0.1 localhost\n"),
+            file("resolv.conf", "nameserver 10.0.0.1\n"),
         ],
         hostname: Some(format!("host-{uid}")),
     };
@@ -84,6 +84,7 @@ fn nothing_of_the_old_root_stays_mounted() {
         "/dev/null",
         "/dev/shm",
         "/var/run/secrets/kubernetes.io/serviceaccount",
+        "/etc/sparks",
         "/data",
     ]
     .map(String::from);
@@ -260,6 +261,50 @@ fn links_at_the_hosts_files_are_replaced_and_a_directory_is_only_a_warning() {
     assert!(report.warnings[0].contains("/etc/hosts in the root is a directory"), "{report:?}");
     assert_eq!(pod.read("/etc/resolv.conf"), "nameserver 10.0.0.1");
     assert_eq!(fs::metadata(outside.path()).unwrap().len(), 0);
+}
+
+#[test]
+fn the_attach_of_a_fork_writes_nothing_to_its_disks() {
+    let (pool, pod) = (TestPool::new(), TestPod::start());
+    volume(&pool, "a");
+    attach_volume(&pod, &pool, "a").unwrap();
+    pool.create("b", &[spec("root", fork_of("a", "root"), None), spec("data", fork_of("a", "data"), None)]);
+    let before = (pool.own_bytes("b", "root"), pool.own_bytes("b", "data"));
+    let mut other = TestPod::start();
+    attach_volume(&other, &pool, "b").unwrap();
+    assert_eq!(other.read("/etc/hosts"), "127.0.0.1 localhost");
+    assert_eq!((pool.own_bytes("b", "root"), pool.own_bytes("b", "data")), before);
+}
+
+#[test]
+fn the_pods_files_can_be_written_and_replaced_until_the_next_attach() {
+    let (pool, mut pod) = (TestPool::new(), TestPod::start());
+    volume(&pool, "a");
+    attach_volume(&pod, &pool, "a").unwrap();
+    assert_eq!(pod.run("test -O /etc/hosts && echo other > /etc/hosts && echo yes"), "yes");
+    assert_eq!(pod.read("/etc/hosts"), "other");
+    let etc = pool.disk("a", "root").join("etc");
+    write_text(&etc.join("new"), "another\n");
+    fs::rename(etc.join("new"), etc.join("resolv.conf")).unwrap();
+    assert_eq!(pod.read("/etc/resolv.conf"), "another");
+    let mut next = TestPod::start();
+    pod.stop();
+    attach_volume(&next, &pool, "a").unwrap();
+    assert_eq!(next.read("/etc/hosts"), "127.0.0.1 localhost");
+    assert_eq!(next.read("/etc/resolv.conf"), "nameserver 10.0.0.1");
+}
+
+#[test]
+fn where_something_else_is_in_the_place_of_the_pods_files_they_are_on_the_disk() {
+    let (pool, mut pod) = (TestPool::new(), TestPod::start());
+    volume(&pool, "a");
+    let outside = tempfile::tempdir().unwrap();
+    symlink(outside.path(), pool.disk("a", "root").join("etc/sparks")).unwrap();
+    let report = attach_volume(&pod, &pool, "a").unwrap();
+    assert!(report.warnings[0].contains("/etc/sparks"), "{report:?}");
+    assert_eq!(pod.run("test ! -L /etc/hosts && echo yes"), "yes");
+    assert_eq!(pod.read("/etc/hosts"), "127.0.0.1 localhost");
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn container_id(test: u32) -> String {
 
 fn request_for(uid: &str, mount: &str) -> AttachRequest {
     let mounts = vec![DiskMount { disk: "data".into(), path: mount.into(), read_only: false }];
-    let files = vec![HostFile { path: "etc/hostname".into(), contents: b"api\n".to_vec(), mode: 0o644 }];
+    let files = vec![HostFile { name: "hostname", contents: b"api\n".to_vec() }];
     AttachRequest {
         volume_uid: uid.into(),
         root_disk: "root".into(),

@@ -1,8 +1,8 @@
 //! A volume becomes the root filesystem of a running pod.
 //!
-//! The order is: make mount points and files in the subvolume on the host side; clone a mount of each subvolume and
+//! The order is: make mount points and links in the subvolume on the host side; clone a mount of each subvolume and
 //! map it to the pod's user namespace; enter the pod's mount namespace; mount the new root over `/`, the pod's own
-//! `/proc`, `/sys`, `/dev` and service account into it, then the further disks; `pivot_root(".", ".")`; unmount the
+//! `/proc`, `/sys`, `/dev`, files and service account into it, then the further disks; `pivot_root(".", ".")`; unmount the
 //! old root. The same steps replace a root in place: the old root is then another tenant's tree, and is trusted no
 //! more than the new one.
 //!
@@ -14,6 +14,7 @@
 //! - `pivot_root` moves root and working directory of every process that stands in the old root's top
 //!   (pivot_root(2), "chroot_fs_refs"). A process with another working directory keeps the old tree alive.
 
+mod files;
 mod plan;
 mod prepare;
 mod switch;
@@ -44,9 +45,9 @@ const SERVICE_ACCOUNT: [&str; 2] =
 pub fn attach(container: &Container, plan: &AttachPlan<'_>) -> Result<AttachReport> {
     let mut clock = Clock::start();
     let user_namespace = switch::isolated_user_namespace(container)?;
-    let prepared = prepare::prepare(plan, &mut clock.report.warnings)?;
+    let prepared = prepare::prepare(plan, user_namespace.as_fd(), &mut clock.report.warnings)?;
     clock.step(Step::Prepare);
-    let trees = switch::clone_trees(plan, &prepared, user_namespace.as_fd())?;
+    let trees = switch::clone_trees(plan, prepared, user_namespace.as_fd())?;
     clock.step(Step::CloneDisks);
 
     let namespaces = ThreadNameSpaceType::MOUNT | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME;

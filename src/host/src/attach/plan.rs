@@ -13,7 +13,7 @@ pub struct AttachPlan<'a> {
     pub root: BorrowedFd<'a>,
     /// Further subvolumes.
     pub mounts: Vec<PlannedMount<'a>>,
-    /// Files to write into the root before.
+    /// Files of the pod, which are shown in `/etc`.
     pub files: Vec<HostFile>,
     /// Host name to set in the pod's UTS namespace.
     pub hostname: Option<String>,
@@ -30,15 +30,13 @@ pub struct PlannedMount<'a> {
     pub read_only: bool,
 }
 
-/// A file that the host writes into the root of a Spark.
+/// A file of the pod and not of the disk, for example `/etc/hosts`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostFile {
-    /// Path relative to the root, for example `etc/hosts`. A symbolic link at this place is replaced.
-    pub path: String,
+    /// Its name in `/etc`, for example `hosts`. A file or a link at this place is replaced.
+    pub name: &'static str,
     /// What is in it.
     pub contents: Vec<u8>,
-    /// Permission bits, for example `0o644`. The owner is root.
-    pub mode: u32,
 }
 
 /// A mount path inside a Spark's root that passed the checks: absolute, normalised, not `/`, and not `/proc`, `/sys`
@@ -86,8 +84,8 @@ impl MountPath {
 pub struct AttachReport {
     /// How long each step took, in order.
     pub steps: Vec<(Step, Duration)>,
-    /// What did not work but does not stop the Spark from running, as sentences; for example that `etc/hosts` could
-    /// not be written because the disk is full.
+    /// What did not work but does not stop the Spark from running, as sentences; for example that `/etc/hosts`
+    /// could not be replaced because the disk is full.
     pub warnings: Vec<String>,
 }
 
@@ -101,7 +99,7 @@ impl AttachReport {
 /// The steps of an attach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Step {
-    /// Mount points and files are made in the subvolume, on the host side.
+    /// Mount points and links are made in the subvolume, on the host side.
     Prepare,
     /// Mounts of the subvolumes are cloned and mapped to the pod's user namespace.
     CloneDisks,

@@ -1,9 +1,9 @@
-//! The host side: mount points and files, made in the subvolumes before they are mapped.
+//! The host side: mount points and links, made in the subvolumes before they are mapped.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::plan::{AttachError, AttachPlan, MountPath, PlannedMount, Step};
-use super::{POD_MOUNTS, Result, SERVICE_ACCOUNT};
+use super::{POD_MOUNTS, Result, SERVICE_ACCOUNT, files};
 use crate::safe_path::{HostileRoot, SafePathError};
 
 /// What the switch needs to know.
@@ -12,9 +12,15 @@ pub(super) struct Prepared {
     pub service_account: &'static str,
     /// The plan's mounts by index, outer ones before those inside them.
     pub order: Vec<usize>,
+    /// The pod's files, to be mounted at [`files::PLACE`].
+    pub files: Option<OwnedFd>,
 }
 
-pub(super) fn prepare(plan: &AttachPlan<'_>, warnings: &mut Vec<String>) -> Result<Prepared> {
+pub(super) fn prepare(
+    plan: &AttachPlan<'_>,
+    user_namespace: BorrowedFd<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Prepared> {
     let root = HostileRoot::without_mounts(plan.root);
     for path in POD_MOUNTS {
         root.ensure_dir(path).map_err(unsafe_root)?;
@@ -25,12 +31,8 @@ pub(super) fn prepare(plan: &AttachPlan<'_>, warnings: &mut Vec<String>) -> Resu
         let (disk, path) = place_of(plan, &plan.mounts[index].path);
         HostileRoot::without_mounts(disk).ensure_dir(path).map_err(unsafe_root)?;
     }
-    for file in &plan.files {
-        if let Err(error) = root.replace_file(&file.path, &file.contents, file.mode) {
-            warnings.push(format!("/{} was not written: {error}", file.path));
-        }
-    }
-    Ok(Prepared { service_account, order })
+    let files = files::prepare(&root, &plan.files, user_namespace, warnings);
+    Ok(Prepared { service_account, order, files })
 }
 
 pub(super) fn unsafe_root(error: SafePathError) -> AttachError {

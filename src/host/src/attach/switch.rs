@@ -13,7 +13,7 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
 use super::plan::{AttachError, AttachPlan, Step};
 use super::prepare::{Prepared, unsafe_root};
-use super::{Clock, POD_MOUNTS, Result, SERVICE_ACCOUNT};
+use super::{Clock, POD_MOUNTS, Result, SERVICE_ACCOUNT, files};
 use crate::container::Container;
 use crate::safe_path::{HostileRoot, SafePathError};
 
@@ -21,6 +21,7 @@ use crate::safe_path::{HostileRoot, SafePathError};
 pub(super) struct Trees<'a> {
     root: OwnedFd,
     mounts: Vec<(OwnedFd, &'a str)>,
+    files: Option<OwnedFd>,
     service_account: &'static str,
 }
 
@@ -44,7 +45,7 @@ pub(super) fn isolated_user_namespace(container: &Container) -> Result<OwnedFd> 
 
 pub(super) fn clone_trees<'a>(
     plan: &'a AttachPlan<'_>,
-    prepared: &Prepared,
+    prepared: Prepared,
     user_namespace: BorrowedFd<'_>,
 ) -> Result<Trees<'a>> {
     let root = clone_mapped(plan.root, user_namespace, false)?;
@@ -52,7 +53,8 @@ pub(super) fn clone_trees<'a>(
         let mount = &plan.mounts[index];
         Ok((clone_mapped(mount.disk, user_namespace, mount.read_only)?, mount.path.relative()))
     });
-    Ok(Trees { root, mounts: mounts.collect::<Result<_>>()?, service_account: prepared.service_account })
+    let mounts = mounts.collect::<Result<_>>()?;
+    Ok(Trees { root, mounts, files: prepared.files, service_account: prepared.service_account })
 }
 
 /// A mount of its own of one directory. Device nodes in it are dead: the pod brings its own /dev. Set-user-ID programs
@@ -66,18 +68,23 @@ fn clone_mapped(
     let tree = rustix::mount::open_tree(directory, c"", flags | OpenTreeFlags::AT_EMPTY_PATH)
         .map_err(failed(Step::CloneDisks, "open_tree"))?;
     let read_only = if read_only { libc::MOUNT_ATTR_RDONLY } else { 0 };
-    let attributes = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_IDMAP | libc::MOUNT_ATTR_NODEV | read_only,
-        attr_clr: 0,
-        propagation: libc::MS_PRIVATE,
-        userns_fd: user_namespace.as_raw_fd() as u64,
-    };
-    crate::sys::mount_setattr(&tree, &attributes).map_err(|source| AttachError::System {
+    map(&tree, user_namespace, libc::MOUNT_ATTR_NODEV | read_only).map_err(|source| AttachError::System {
         step: Step::CloneDisks,
         call: "mount_setattr",
         source,
     })?;
     Ok(tree)
+}
+
+/// Maps a detached mount to the pod's user namespace, and gives it further attributes.
+pub(super) fn map(tree: &OwnedFd, user_namespace: BorrowedFd<'_>, attributes: u64) -> io::Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP | attributes,
+        attr_clr: 0,
+        propagation: libc::MS_PRIVATE,
+        userns_fd: user_namespace.as_raw_fd() as u64,
+    };
+    crate::sys::mount_setattr(tree, &attributes)
 }
 
 /// Runs in the pod's mount and UTS namespaces, on a thread of its own.
@@ -96,6 +103,9 @@ pub(super) fn switch(trees: &Trees<'_>, hostname: Option<&str>, clock: &mut Cloc
         mount_at(&source, &new, path, Step::CarryMounts)?;
     }
     carry_service_account(&old, &new, trees.service_account)?;
+    if let Some(files) = &trees.files {
+        mount_at(files, &new, files::PLACE, Step::CarryMounts)?;
+    }
     clock.step(Step::CarryMounts);
 
     for (tree, path) in &trees.mounts {

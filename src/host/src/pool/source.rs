@@ -18,10 +18,9 @@ use crate::btrfs::{self, FilesystemId};
 const SUPERBLOCK: u64 = 0x1_0000;
 const MAGIC: &[u8; 8] = b"_BHRfS_M";
 
-/// Size of a metadata block. A snapshot adds a reference to every child of its source's root node, and each sibling makes
-/// those references sparser. With 300 forks of one Debian image, one more costs 21 ms of CPU and writes 4.4 MiB with btrfs's
-/// default of 16 KiB and two copies, 10 ms and 1.6 MiB with 32 KiB and one copy; the fastest fsyncs take as long.
-const NODE_SIZE: usize = 32 << 10;
+/// Size of a metadata block: the smallest. A snapshot adds a reference to every child of its source's root node, and the
+/// smaller the blocks, the higher the tree and the fewer those children: docs/decisions/0009.
+const NODE_SIZE: usize = 4 << 10;
 
 /// How often metadata is stored.
 #[derive(Clone, Copy)]

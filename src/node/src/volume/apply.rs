@@ -229,10 +229,10 @@ async fn attach(
 fn request(agent: &Agent, volume: &Volume, guest: &Guest) -> AttachRequest {
     let hostname = wanted(volume).map(|wanted| wanted.hostname.clone()).unwrap_or_default();
     let ip = agent.pods.get(&guest.pod).and_then(|pod| pod.ip).map(|ip| ip.to_string());
-    let file = |path: &str, contents| HostFile { path: path.into(), contents, mode: 0o644 };
+    let file = |name, contents| HostFile { name, contents };
     let hosts = hosts(&guest.pod_file("/etc/hosts").unwrap_or_default(), ip.as_deref(), &hostname);
-    let mut files = vec![file("etc/hosts", hosts), file("etc/hostname", format!("{hostname}\n").into())];
-    files.extend(guest.pod_file("/etc/resolv.conf").map(|contents| file("etc/resolv.conf", contents)));
+    let mut files = vec![file("hosts", hosts), file("hostname", format!("{hostname}\n").into())];
+    files.extend(guest.pod_file("/etc/resolv.conf").map(|contents| file("resolv.conf", contents)));
     let further = volume.spec.disks.iter().filter(|disk| disk.name != ROOT_DISK);
     AttachRequest {
         volume_uid: volume.uid().unwrap_or_default(),

@@ -294,7 +294,7 @@ async fn a_fork_is_made_attached_and_run_with_one_write() {
             && timings.service_micros.is_some()
     );
     let request = bench.host.attaches("c1").pop().expect("an attach");
-    let hosts = request.files.iter().find(|file| file.path == "etc/hosts").expect("a hosts file");
+    let hosts = request.files.iter().find(|file| file.name == "hosts").expect("a hosts file");
     assert_eq!(String::from_utf8_lossy(&hosts.contents), "127.0.0.1 localhost\n10.0.0.7\tapi # sparks\n");
 }
 
