@@ -95,6 +95,30 @@ async fn wrong_keys_unknown_sparks_and_strange_names_are_refused_with_the_same_w
 }
 
 #[tokio::test]
+async fn where_an_authority_is_trusted_what_can_not_enter_is_refused_before_it_is_signed_for() {
+    let gateway = Gateway::start(Options { with_ca: true, ..Options::default() }).await;
+    let _guest = gateway.spark("api.team-a", &[], Behaviour::Serve).await;
+    let log = async |name: &str| gateway.run(&["-v", "-l", name, "gw", "exit 0"]).await.err;
+    let accepted = "Server accepts key";
+    // The bare key first, which nobody knows, then with certificates.
+    for name in ["api.team-a", "none.team-a", "jump", "a+b+c.d"] {
+        let log = log(name).await;
+        assert!(log.contains("Offering public key") && !log.contains(accepted), "{name}: {log}");
+    }
+    for (principals, name, enters) in [
+        ("*.team-a", "api.team-a", true),
+        ("*.team-a", "none.team-a", false),
+        ("web.team-a", "api.team-a", false),
+        ("web.team-a", "jump", true),
+    ] {
+        gateway.certify(principals, &[]).await;
+        let log = log(name).await;
+        assert!(log.contains("Offering public key"), "{log}");
+        assert_eq!(log.contains(accepted), enters, "{principals} at {name}: {log}");
+    }
+}
+
+#[tokio::test]
 async fn the_right_key_is_found_after_wrong_ones() {
     let gateway = Gateway::start(Options { with_ca: true, ..Options::default() }).await;
     let _guest = gateway.api().await;
@@ -241,6 +265,19 @@ async fn a_stopped_spark_is_left_alone_and_the_client_is_told_how_to_start_it() 
         (said.status, said.err.as_str()),
         (Some(255), "api.team-a is stopped: spark start api -n team-a\n")
     );
+}
+
+#[tokio::test]
+async fn a_spark_at_an_address_that_no_pod_can_have_does_not_answer() {
+    let gateway = Gateway::start(Options::default()).await;
+    let _guest = gateway.api().await;
+    gateway.sparks.change("api.team-a", |spark| {
+        spark.status.as_mut().unwrap().pod_ip = Some("169.254.169.254".into());
+    });
+    let said = gateway.run(&[API, "exit 0"]).await;
+    let sentence =
+        format!("api.team-a does not answer at 169.254.169.254:{}: host unreachable\n", gateway.guest_port());
+    assert_eq!((said.status, said.err), (Some(255), sentence));
 }
 
 #[tokio::test]

@@ -145,6 +145,27 @@ fn a_certificate_of_another_authority_is_refused() {
 }
 
 #[test]
+fn where_an_authority_is_trusted_what_can_not_enter_is_refused_before_it_is_signed_for() {
+    for authority in [installation_wide as fn(&mut SshServer, String), |server, key| {
+        server.authorized_keys.push(format!("cert-authority {key}"))
+    }] {
+        let sshd = with_certificates(&[("good", &[]), ("other", &["-n", "somebody-else"])], authority);
+        let verbose = |key: &str| {
+            let mut client = sshd.client_with(&sshd.path(key));
+            complaints(&client.args(["-v", "true"]).output().unwrap())
+        };
+        let accepted = "Server accepts key";
+        assert!(verbose("good").contains(accepted));
+        for key in ["key", "other"] {
+            let log = verbose(key);
+            assert!(log.contains("Offering public key") && !log.contains(accepted), "{key}: {log}");
+        }
+        let log = sshd.log();
+        assert!(log.contains("the key is not known") && log.contains("names no principal"), "{log}");
+    }
+}
+
+#[test]
 fn a_line_that_is_no_key_lets_nobody_in_and_keeps_nobody_out() {
     let sshd = Sshd::with("", |server, _| {
         server.authorized_keys.insert(0, "ssh-ed25519 AAAA broken".into());

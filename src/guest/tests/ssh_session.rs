@@ -44,6 +44,39 @@ fn the_end_of_standard_input_reaches_the_command_and_its_output_still_arrives() 
 }
 
 #[test]
+fn output_that_a_command_closes_early_ends_for_the_client_and_its_exit_code_still_arrives() {
+    let sshd = Sshd::start();
+    let go = sshd.path("go");
+    let script =
+        format!("echo all; exec >&- 2>&-; while [ ! -e {} ]; do sleep 0.02; done; exit 7", go.display());
+    // With an input that has ended, the client closes the channel at the end of the output; with one that is open, it waits.
+    for input in [Stdio::null(), Stdio::piped()] {
+        let mut client = sshd.client();
+        let mut child = client.arg(&script).stdin(input).stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(said, "all\n");
+        assert!(child.try_wait().unwrap().is_none(), "the command still runs");
+        std::fs::write(&go, "").unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(7));
+        std::fs::remove_file(&go).unwrap();
+    }
+}
+
+#[test]
+fn a_command_that_has_closed_its_output_still_reads_its_input() {
+    let sshd = Sshd::start();
+    let heard = sshd.path("heard");
+    let mut client = sshd.client();
+    let script = format!("exec >&- 2>&-; cat >{}; exit 3", heard.display());
+    let mut child = client.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    assert_eq!(child.stdout.take().unwrap().read(&mut [0]).unwrap(), 0);
+    child.stdin.take().unwrap().write_all(b"hello\n").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(3));
+    assert_eq!(std::fs::read_to_string(heard).unwrap(), "hello\n");
+}
+
+#[test]
 fn a_command_that_ends_first_ends_the_session_whatever_the_client_still_sends() {
     let sshd = Sshd::start();
     let zero = || Stdio::from(std::fs::File::open("/dev/zero").unwrap());

@@ -1,6 +1,6 @@
 //! Why there is no pod to connect to.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 /// Why there is no pod to connect to. The sentences are for whoever is allowed to know of the Spark.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +27,14 @@ pub enum WakeError {
         /// Message of its Ready condition.
         message: String,
     },
+    /// Its status has an address that no pod can have.
+    #[error("{spark} does not answer at {address}")]
+    Astray {
+        /// `NAME.NAMESPACE`.
+        spark: String,
+        /// The address.
+        address: IpAddr,
+    },
     /// It took too long.
     #[error("{spark} has not started within {} s: {message}", .waited.as_secs())]
     Timeout {
@@ -47,6 +55,7 @@ impl WakeError {
             Self::Unknown { .. } => "unknown",
             Self::Stopped { .. } => "stopped",
             Self::Failed { .. } => "failed",
+            Self::Astray { .. } => "astray",
             Self::Timeout { .. } => "timeout",
         }
     }

@@ -35,11 +35,6 @@ impl Index {
         self.trusted.get(key)
     }
 
-    /// Whether any Spark trusts a certificate authority of its own.
-    pub fn trusts_authorities(&self) -> bool {
-        self.trusted.any_authority()
-    }
-
     /// A Spark came or changed.
     pub fn apply(&mut self, spark: Spark) -> Key {
         let key = key(&spark);

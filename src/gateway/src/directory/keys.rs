@@ -99,9 +99,4 @@ impl Trusted {
     pub fn get(&self, key: &Fingerprint) -> Trust {
         Trust { login: self.logins.contains_key(key), authority: self.authorities.contains_key(key) }
     }
-
-    /// Whether any Spark trusts a certificate authority.
-    pub fn any_authority(&self) -> bool {
-        !self.authorities.is_empty()
-    }
 }

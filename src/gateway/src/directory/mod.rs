@@ -26,7 +26,7 @@ use activity::{Activity, ApiWriter, WriteError, Writer};
 pub use error::WakeError;
 use index::Index;
 pub use keys::{Entry, Fingerprint, Trust, fingerprint};
-pub use state::{State, Wanted, state};
+pub use state::{State, Wanted, is_of_a_pod, state};
 
 /// Pause after a write that failed; doubled for each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -119,12 +119,6 @@ impl Directory {
     #[must_use]
     pub fn trusts(&self, key: &Fingerprint) -> Trust {
         self.index(|index| index.trusts(key))
-    }
-
-    /// Whether any Spark trusts a certificate authority of its own.
-    #[must_use]
-    pub fn trusts_authorities(&self) -> bool {
-        self.index(Index::trusts_authorities)
     }
 
     /// All Sparks.
@@ -247,6 +241,7 @@ impl Wait<'_> {
             let spark = self.directory.find(self.key).ok_or_else(|| self.unknown())?;
             match state(&spark, wanted) {
                 State::Up(ip) => return Ok(Awake { spark, ip, woken }),
+                State::Astray(address) => return Err(self.astray(address)),
                 State::Stopped => return Err(self.stopped()),
                 State::Failed(message) => {
                     return Err(WakeError::Failed { spark: self.key.to_string(), message });
@@ -282,6 +277,11 @@ impl Wait<'_> {
 
     fn unknown(&self) -> WakeError {
         WakeError::Unknown { spark: self.key.to_string() }
+    }
+
+    fn astray(&self, address: IpAddr) -> WakeError {
+        tracing::warn!(spark = %self.key, %address, "its status has an address that no pod can have; it is not connected to");
+        WakeError::Astray { spark: self.key.to_string(), address }
     }
 
     fn stopped(&self) -> WakeError {

@@ -31,6 +31,8 @@ pub enum Wanted {
 pub enum State {
     /// Connect to this address.
     Up(IpAddr),
+    /// No pod of a Spark can have this address; see [`is_of_a_pod`].
+    Astray(IpAddr),
     /// It sleeps; activity later than this wakes it.
     Asleep(Timestamp),
     /// It is on its way; what its Ready condition says.
@@ -59,9 +61,28 @@ pub fn state(spark: &Spark, wanted: Wanted) -> State {
     let address = status.pod_ip.as_deref().and_then(|ip| ip.parse().ok());
     let enough = wanted == Wanted::Address || conditions::is_true(&status.conditions, READY);
     match address.filter(|_| status.phase != SparkPhase::Sleeping && enough) {
-        Some(ip) => State::Up(ip),
+        Some(ip) if is_of_a_pod(ip) => State::Up(ip),
+        Some(ip) => State::Astray(ip),
         None if failed(spark) => State::Failed(message(spark)),
         None => State::Starting(message(spark)),
+    }
+}
+
+/// Whether a pod can have this address. Whoever may write the status of a Spark could otherwise point the gateway at itself
+/// or at what only its node is to reach, such as a cloud's metadata.
+#[must_use]
+pub fn is_of_a_pod(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            // 0.0.0.0/8 is "this network" (RFC 1122, 3.2.1.3); all of 240.0.0.0/4 is reserved, and its last one broadcast.
+            let is_reserved = ip.octets()[0] == 0 || ip.octets()[0] >= 240;
+            !(is_reserved || ip.is_loopback() || ip.is_link_local() || ip.is_multicast())
+        }
+        IpAddr::V6(ip) => {
+            // With the addresses that contain one of IPv4, ::/96, which are long out of use (RFC 4291, 2.5.5.1).
+            let is_special = ip.segments()[..6].iter().all(|segment| *segment == 0);
+            !(is_special || ip.is_unicast_link_local() || ip.is_multicast())
+        }
     }
 }
 
@@ -142,6 +163,37 @@ mod tests {
         assert_eq!(state(&starting, Wanted::Ready), State::Starting("not yet".into()));
         let running = spark(SparkStatus { conditions: ready(true, ""), ..up() });
         assert_eq!(state(&running, Wanted::Ready), State::Up("10.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn an_address_that_no_pod_can_have_is_not_connected_to() {
+        let at = |ip: &str| {
+            let status = SparkStatus { pod_ip: Some(ip.into()), conditions: ready(true, ""), ..up() };
+            state(&spark(status), Wanted::Ready)
+        };
+        for ip in [
+            "127.0.0.1",
+            "127.8.8.8",
+            "0.0.0.0",
+            "0.1.2.3",
+            "169.254.169.254",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::127.0.0.1",
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
+            "fe80::1",
+            "ff02::1",
+        ] {
+            assert_eq!(at(ip), State::Astray(ip.parse().unwrap()), "{ip}");
+        }
+        for ip in
+            ["10.0.0.1", "100.64.0.1", "192.168.1.1", "8.8.8.8", "fd00::1", "2001:db8::1", "::ffff:10.0.0.1"]
+        {
+            assert_eq!(at(ip), State::Up(ip.parse().unwrap()), "{ip}");
+        }
     }
 
     #[test]

@@ -59,6 +59,19 @@ async fn a_spark_that_runs_is_given_at_once_and_nothing_is_written() {
 }
 
 #[tokio::test]
+async fn an_address_that_no_pod_can_have_is_given_to_nobody() {
+    let status = SparkStatus {
+        pod_ip: Some("127.0.0.1".into()),
+        conditions: vec![condition(READY, true, "X", "", None, Timestamp::UNIX_EPOCH)],
+        ..up()
+    };
+    let (directory, _writes) = directory(vec![spark(status)]);
+    let error = WakeError::Astray { spark: "api.team-a".into(), address: [127, 0, 0, 1].into() };
+    assert_eq!(directory.awake("team-a", "api").await.unwrap_err(), error);
+    assert_eq!(directory.serving("team-a", "api").await.unwrap_err(), error);
+}
+
+#[tokio::test]
 async fn many_visitors_of_a_sleeping_spark_share_one_write_and_all_get_its_pod() {
     let (directory, mut writes) = directory(vec![spark(asleep())]);
     let visitors: Vec<_> = (0..50)

@@ -80,7 +80,7 @@ fn public(why: &WakeError) -> &'static str {
     match why {
         WakeError::Stopped { .. } => "is stopped",
         WakeError::Timeout { .. } => "is not up yet; try again",
-        WakeError::Unknown { .. } | WakeError::Failed { .. } => "is not available",
+        WakeError::Unknown { .. } | WakeError::Failed { .. } | WakeError::Astray { .. } => "is not available",
     }
 }
 
@@ -109,7 +109,7 @@ impl Failure {
         match why {
             WakeError::Timeout { .. } => Some(Duration::from_secs(5)),
             WakeError::Stopped { .. } | WakeError::Failed { .. } => Some(Duration::from_secs(60)),
-            WakeError::Unknown { .. } => None,
+            WakeError::Unknown { .. } | WakeError::Astray { .. } => None,
         }
     }
 

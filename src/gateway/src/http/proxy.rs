@@ -210,10 +210,20 @@ impl Visit<'_> {
     }
 
     fn wake_failure(&self, why: WakeError) -> Failure {
+        let spark = || self.target.clone();
         match self.right {
-            Right::Public => Failure::WakePublic { spark: self.target.clone(), why },
+            // In the words of one that can't be reached.
+            _ if matches!(why, WakeError::Astray { .. }) => {
+                Failure::NoAnswer { spark: spark(), port: self.port() }
+            }
+            Right::Public => Failure::WakePublic { spark: spark(), why },
             Right::Token { .. } => Failure::Wake(why),
         }
+    }
+
+    fn port(&self) -> u16 {
+        let spark = self.gateway.computers.get(&self.target.namespace, &self.target.name);
+        spark.as_deref().map_or(DEFAULT_PORT, port)
     }
 
     /// The head as the Spark gets it.

@@ -18,7 +18,7 @@ use crate::directory::Entry;
 /// The user that a login becomes when neither it nor the Spark names one.
 pub const DEFAULT_USER: &str = "root";
 
-/// What a client has proven to hold the secret key of.
+/// What a client offers, and later proves to hold the secret key of.
 #[derive(Clone, Debug)]
 pub enum Credential {
     /// A plain key.

@@ -219,7 +219,7 @@ impl Dial {
 pub async fn tcp<S: Sparks>(sparks: &S, spark: &Key, port: u16) -> Result<TcpStream, DialError> {
     let mut tries = Tries::new();
     loop {
-        let awake = tries.awake(sparks, spark).await?;
+        let awake = tries.awake(sparks, spark, port).await?;
         match connect(spark, awake.ip, port).await {
             Ok(stream) => return Ok(stream),
             Err(error) => tries.pause(error).await?,
@@ -236,7 +236,7 @@ async fn dial<S: Sparks>(
 ) -> Result<Connected, DialError> {
     let mut tries = Tries::new();
     loop {
-        let awake = tries.awake(sparks, spark).await?;
+        let awake = tries.awake(sparks, spark, credentials.port).await?;
         match log_in(credentials, spark, &awake, user, slot).await {
             Ok(guest) => return Ok(Connected { guest, woken: tries.woken }),
             Err(error) => tries.pause(error).await?,
@@ -255,8 +255,16 @@ impl Tries {
         Self { began: Instant::now(), woken: false }
     }
 
-    async fn awake<S: Sparks>(&mut self, sparks: &S, spark: &Key) -> Result<Awake, DialError> {
-        let awake = sparks.awake(spark).await?;
+    async fn awake<S: Sparks>(&mut self, sparks: &S, spark: &Key, port: u16) -> Result<Awake, DialError> {
+        let awake = sparks.awake(spark).await.map_err(|error| match error {
+            // In the words of one that can't be reached.
+            WakeError::Astray { address, .. } => DialError::Unreachable {
+                spark: spark.clone(),
+                address: SocketAddr::new(address, port),
+                source: io::ErrorKind::HostUnreachable.into(),
+            },
+            error => error.into(),
+        })?;
         if awake.woken {
             // From now on it has as long as one that runs.
             self.woken = true;

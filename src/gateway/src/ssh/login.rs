@@ -82,6 +82,14 @@ enum Accepted {
     Jump(Credential),
 }
 
+/// What is offered, before the client has proven to hold its secret key.
+fn offered(offer: &PublicKeyOffer<'_>) -> Credential {
+    match offer.certificate {
+        Some(certificate) => Credential::Certificate(Box::new(certificate.clone())),
+        None => Credential::Key(offer.public_key.clone()),
+    }
+}
+
 /// A client, until it has authenticated.
 pub struct Login<S: Sparks> {
     shared: Arc<Shared<S>>,
@@ -146,12 +154,6 @@ impl<S: Sparks> Login<S> {
                 if known { Ok(()) } else { Err(Refusal::UnknownAuthority) }
             }
         }
-    }
-
-    /// russh shows the bare key of an offered certificate, so that where certificates are trusted any key may be that of
-    /// one. The answer must not depend on the name: it would tell which Sparks there are.
-    fn may_be_certificate(&self) -> bool {
-        self.shared.sparks.trusts_authorities() || !self.shared.authorities.keys().is_empty()
     }
 
     fn reached(&mut self, stage: Stage) {
@@ -233,10 +235,11 @@ impl<S: Sparks> Handler for Login<S> {
         name: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Self::Error> {
-        match self.check(name, &Credential::Key(offer.public_key.clone())) {
+        match self.check(name, &offered(&offer)) {
             Ok(accepted) => {
                 self.reached(Stage::Known);
-                // A public key is no secret, so it doesn't wake anything; but a guest that is there can be asked ahead.
+                // Neither a public key nor a certificate is a secret, so they wake nothing; but a guest that is there can be
+                // asked ahead.
                 if let Accepted::Spark { entry, place, user, .. } = &accepted
                     && matches!(state(&entry.spark, Wanted::Address), State::Up(_))
                 {
@@ -244,7 +247,6 @@ impl<S: Sparks> Handler for Login<S> {
                 }
                 Ok(Auth::Accept)
             }
-            Err(_) if self.may_be_certificate() => Ok(Auth::Accept),
             Err(refusal) => Ok(self.refuse(name, refusal)),
         }
     }

@@ -8,8 +8,6 @@ pub trait Sparks: Clone + Send + Sync + 'static {
     fn entry(&self, key: &Key) -> Option<Entry>;
     /// Whether any Spark trusts a key.
     fn trusts(&self, key: &Fingerprint) -> Trust;
-    /// Whether any Spark trusts a certificate authority of its own.
-    fn trusts_authorities(&self) -> bool;
     /// Waits for a pod to connect to, and wakes the Spark for it.
     fn awake(&self, key: &Key) -> impl Future<Output = Result<Awake, WakeError>> + Send;
     /// Somebody has come.
@@ -23,10 +21,6 @@ impl Sparks for Directory {
 
     fn trusts(&self, key: &Fingerprint) -> Trust {
         Directory::trusts(self, key)
-    }
-
-    fn trusts_authorities(&self) -> bool {
-        Directory::trusts_authorities(self)
     }
 
     async fn awake(&self, key: &Key) -> Result<Awake, WakeError> {

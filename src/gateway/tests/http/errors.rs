@@ -152,6 +152,19 @@ async fn who_has_a_token_is_told_why_a_spark_does_not_run() {
 }
 
 #[tokio::test]
+async fn a_spark_at_an_address_that_no_pod_can_have_does_not_answer_whoever_asks() {
+    let world = World::new().await;
+    let token = good_token();
+    for is_public in [false, true] {
+        let why = WakeError::Astray { spark: "api.team".into(), address: [127, 0, 0, 1].into() };
+        world.sparks.put("api", is_public, 8081, State::Down(why));
+        let answer = ask(&world, get("api", "/", &[("sparks-token", &token)])).await;
+        assert_eq!(answer.status, 504);
+        assert_eq!(answer.body, "api.team doesn't answer on port 8081\n");
+    }
+}
+
+#[tokio::test]
 async fn the_public_learns_nothing_of_the_inside_of_a_spark() {
     let world = World::new().await;
     for (why, retry, sentence) in [

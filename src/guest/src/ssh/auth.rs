@@ -43,11 +43,12 @@ impl Policy {
         Self { anybody: true, ..Self::default() }
     }
 
-    /// Whether a key is worth a signature. It may be that of a certificate, which isn't shown yet at this point.
-    fn is_interesting(&self, key: &PublicKey) -> bool {
-        self.is_gateway(key)
-            || !self.authorities.is_empty()
-            || self.lines.iter().any(|line| line.options.cert_authority || line.is(key))
+    /// What an offer would allow, once the client has proven to hold its secret key.
+    fn offer(&self, user: &str, offer: &PublicKeyOffer<'_>, now: u64, peer: IpAddr) -> Result<By, Refusal> {
+        match offer.certificate {
+            Some(certificate) => self.certificate(user, certificate, now, peer),
+            None => self.key(offer.public_key, now, peer),
+        }
     }
 
     fn is_gateway(&self, key: &PublicKey) -> bool {
@@ -168,12 +169,14 @@ impl Door {
                 self.admission = Some(admission);
                 Auth::Accept
             }
-            Err(why) => {
-                let from = self.peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-                log::line(format_args!("ssh: refused {user:?} from {from}: {why}"));
-                Auth::reject()
-            }
+            Err(why) => self.refuse(user, &why),
         }
+    }
+
+    fn refuse(&self, user: &str, why: &Refusal) -> Auth {
+        let from = self.peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        log::line(format_args!("ssh: refused {user:?} from {from}: {why}"));
+        Auth::reject()
     }
 
     fn peer(&self) -> IpAddr {
@@ -199,11 +202,12 @@ impl Handler for Door {
 
     async fn auth_publickey_offered(
         &mut self,
-        _user: &str,
+        user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Self::Error> {
-        let interesting = self.policy.is_interesting(offer.public_key);
-        Ok(if interesting { Auth::Accept } else { Auth::reject() })
+        // Whether there is such a user is looked at only once the secret key is proven.
+        let offered = self.policy.offer(user, &offer, now(), self.peer());
+        Ok(offered.map_or_else(|why| self.refuse(user, &why), |_| Auth::Accept))
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {

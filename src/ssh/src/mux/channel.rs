@@ -41,6 +41,19 @@ pub(super) struct State {
     pub(super) awaiting: VecDeque<oneshot::Sender<bool>>,
     /// Nothing more will come: the peer has closed the channel, or the connection has ended.
     pub(super) gone: bool,
+    /// What becomes of a CLOSE of the peer.
+    pub(super) hold: Hold,
+}
+
+/// What becomes of a CLOSE of the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// It is answered at once.
+    Never,
+    /// If it follows our EOF, it is answered when this end closes.
+    AfterEof,
+    /// It came, and is not answered yet.
+    Held,
 }
 
 /// What the peer said of its end.
@@ -59,6 +72,7 @@ impl Shared {
             asked: Asked::default(),
             awaiting: VecDeque::new(),
             gone: false,
+            hold: Hold::Never,
         };
         Self { local, state: Mutex::new(state), closed: Notify::new(), _charge: charge }
     }
@@ -98,6 +112,22 @@ impl Shared {
         wakers.into_iter().for_each(Waker::wake);
     }
 
+    /// Whether a CLOSE of the peer stays without an answer for now. The peer sends nothing more, and its number and ours
+    /// are in use until this end closes.
+    pub(super) fn holds_close(&self) -> bool {
+        let mut state = lock(&self.state);
+        match state.hold {
+            Hold::AfterEof if state.is_open() && state.output.eof => {}
+            hold => return hold == Hold::Held,
+        }
+        state.hold = Hold::Held;
+        let mut wakers = state.input.end();
+        wakers.extend(state.asked.waker.take());
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        true
+    }
+
     /// The peer closed the channel: so does this end, and both ends may use its numbers again (RFC 4254, 5.3).
     pub(super) fn on_close(&self, out: &Outbound) {
         let mut state = lock(&self.state);
@@ -134,6 +164,9 @@ impl Shared {
         core: &Core,
     ) -> Result<(), ConnectionError> {
         let mut state = lock(&self.state);
+        if state.hold == Hold::Held {
+            return Ok(());
+        }
         if state.asked.is_full(core.limits.requests) {
             return Err(ConnectionError::Flood("requests of a channel"));
         }
@@ -153,17 +186,20 @@ impl Shared {
         }
     }
 
-    /// Sends CLOSE, once.
-    pub(super) fn close(&self, out: &Outbound) {
+    /// Sends CLOSE, once. Says whether it answers one of the peer, so that the channel is over.
+    fn close(&self, out: &Outbound) -> bool {
         let mut state = lock(&self.state);
-        if state.output.close() && !state.gone {
+        let is_news = state.output.close() && !state.gone;
+        if is_news {
             out.push(Message::Close { recipient: state.output.remote }.encode());
         }
+        let is_over = is_news && state.hold == Hold::Held;
         let writers = state.output.writers.clone();
         drop(state);
         for writer in writers {
             writer.wake();
         }
+        is_over
     }
 
     /// Sends EOF, once.
@@ -225,10 +261,19 @@ impl Handle {
     pub(super) fn limits(&self) -> &Limits {
         &self.link.0.limits
     }
+
+    /// Sends CLOSE, once.
+    pub(super) fn close(&self) {
+        if self.channel.close(self.out()) {
+            let entry = lock(&self.link.0.table).remove(self.channel.local);
+            drop(entry);
+            self.channel.end();
+        }
+    }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.channel.close(self.out());
+        self.close();
     }
 }

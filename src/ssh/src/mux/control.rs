@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::{
     ChannelReader, ChannelWriter, Disconnected, Requests,
-    channel::{Handle, Shared},
+    channel::{Handle, Hold, Shared},
     core::Link,
     lock,
 };
@@ -112,7 +112,14 @@ impl Control {
 
     /// Closes the channel; writers get a broken pipe, and readers what comes until the peer closes it too.
     pub fn close(&self) {
-        self.handle.channel.close(self.handle.out());
+        self.handle.close();
+    }
+
+    /// From now on a CLOSE of the peer that follows our EOF is answered only when this end closes. Until then what this
+    /// end says still reaches the peer: sshd tells the exit status of a program so that has closed its output before.
+    /// The peer's requests end, as with any CLOSE; [`closed`](Self::closed) waits for this end.
+    pub fn hold(&self) {
+        lock(&self.handle.channel.state).hold = Hold::AfterEof;
     }
 
     /// Waits for the peer's CLOSE or the end of the connection.

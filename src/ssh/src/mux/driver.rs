@@ -170,6 +170,9 @@ impl Inbound<'_> {
         self.check_answers()?;
         let mut table = lock(&self.core.table);
         let Some(channel) = table.open(number) else { return Ok(()) };
+        if channel.holds_close() {
+            return Ok(());
+        }
         let entry = table.remove(number);
         drop(table);
         channel.on_close(&self.core.out);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    channel::{Handle, State},
+    channel::{Handle, Hold, State},
     limits::Weight,
     lock,
     ordered::Ordered,
@@ -74,7 +74,7 @@ impl Requests {
         poll_fn(|context| {
             let mut state = lock(&self.handle.channel.state);
             let Some(question) = state.asked.waiting.pop_front() else {
-                if state.gone {
+                if state.gone || state.hold == Hold::Held {
                     return Poll::Ready(None);
                 }
                 register(&mut state.asked.waker, context);

@@ -75,6 +75,9 @@ struct Flow {
 
 /// Serves a session until its program has ended and everything that it wrote is on its way, or until the client closes
 /// it. In the latter case a terminal hangs up, by the end of its last descriptor, and pipes break.
+///
+/// EOF is sent when the program has no output left that is open, be it long before its end. A client that has nothing
+/// more to say itself closes the channel then, and still waits for the exit status, which sshd sends after that.
 pub async fn run(
     program: Program,
     streams: Streams,
@@ -84,6 +87,7 @@ pub async fn run(
 ) {
     let Client { reader, writer, mut requests, control } = client;
     let Program { mut child, pid } = program;
+    control.hold();
     let state = watch::Sender::new(State::default());
     let (out_dry, out_is_dry) = oneshot::channel();
     let (err_dry, err_is_dry) = oneshot::channel();
@@ -94,11 +98,8 @@ pub async fn run(
     let output = drain(output, state.subscribe(), out_dry);
     let complaints = async {
         match complaining {
-            Some(flow) => Some(drain(flow, state.subscribe(), err_dry).await),
-            None => {
-                drop(err_dry);
-                None
-            }
+            Some(flow) => drain(flow, state.subscribe(), err_dry).await,
+            None => drop(err_dry),
         }
     };
     let life = async {
@@ -108,8 +109,6 @@ pub async fn run(
         let _ = tokio::join!(out_is_dry, err_is_dry);
         tell(status, &control).await;
     };
-    // The writers, whose end is EOF, are kept until the exit is told: a client that has nothing more to send itself closes
-    // the channel at EOF, and what comes after that is lost to it.
     let work = async { tokio::join!(output, complaints, life) };
     let input = async {
         tokio::select! {
@@ -142,28 +141,22 @@ pub async fn run(
         }
     };
     tokio::select! {
-        _ = work => {}
+        _ = work => return control.close(),
         () = input => {}
         () = asked => {}
+    }
+    drop(terminal);
+    tokio::select! {
+        status = child.wait() => tell(status, &control).await,
+        () = control.closed() => {}
     }
     control.close();
 }
 
 /// Passes on what a program writes. Returns when it has no more, or when nobody wants it; says when all that was there
 /// at its exit is on its way.
-async fn drain(flow: Flow, state: watch::Receiver<State>, dry: oneshot::Sender<()>) -> ChannelWriter {
+async fn drain(flow: Flow, mut state: watch::Receiver<State>, dry: oneshot::Sender<()>) {
     let Flow { fd, mut writer, is_output } = flow;
-    pass_on(&fd, &mut writer, is_output, state, dry).await;
-    writer
-}
-
-async fn pass_on(
-    fd: &AsyncFd<OwnedFd>,
-    writer: &mut ChannelWriter,
-    is_output: bool,
-    mut state: watch::Receiver<State>,
-    dry: oneshot::Sender<()>,
-) {
     let mut dry = Some(dry);
     let mut size = SMALL;
     let mut patience = Patience::default();
@@ -175,7 +168,7 @@ async fn pass_on(
         };
         let Ok(room) = room else { return };
         let mut packet = PacketBuf::with_capacity(room.min(size));
-        match read(fd, &mut packet) {
+        match read(&fd, &mut packet) {
             Ok(0) => return,
             Ok(length) => {
                 size = if length >= SMALL { LARGE } else { SMALL };
@@ -195,7 +188,7 @@ async fn pass_on(
                     drop(dry.take());
                 }
                 tokio::select! {
-                    ready = patience.readable(fd) => if ready.is_err() {
+                    ready = patience.readable(&fd) => if ready.is_err() {
                         return;
                     },
                     _ = state.changed() => {}

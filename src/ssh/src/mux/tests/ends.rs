@@ -266,3 +266,46 @@ async fn data_that_follows_an_acceptance_at_once_is_not_lost() {
     opening.await.unwrap().unwrap().reader.read_to_string(&mut text).await.unwrap();
     assert_eq!(text, "banner");
 }
+
+#[tokio::test]
+async fn an_exit_status_still_follows_the_close_of_a_peer_that_has_our_eof() {
+    let (mut peer, mut end) = against(Limits::default());
+    let (number, channel) = peer.open(4, 100, &mut end).await;
+    let Channel { mut reader, stderr, mut writer, mut requests, control } = channel;
+    control.hold();
+    writer.write_all(b"all").await.unwrap();
+    drop((writer, stderr));
+    assert!(matches!(peer.receive().await, Message::Data { .. }));
+    assert_eq!(peer.receive().await, Message::Eof { recipient: 4 });
+    peer.send(Message::Eof { recipient: number }).await;
+    peer.send(Message::Close { recipient: number }).await;
+    assert_eq!(reader.next().await, None);
+    assert!(requests.next().await.is_none());
+    // Whatever comes after its CLOSE is nothing, and the number is still in use.
+    peer.send(Message::Request { recipient: number, want_reply: true, kind: env(1) }).await;
+    peer.send(Message::Close { recipient: number }).await;
+    let (other, _other) = peer.open(5, 0, &mut end).await;
+    assert_ne!(other, number);
+    assert!(!control.is_closed());
+    control.exit_status(7).await.unwrap();
+    control.close();
+    let kind = RequestKind::ExitStatus { status: 7 };
+    assert_eq!(peer.receive().await, Message::Request { recipient: 4, want_reply: false, kind });
+    assert_eq!(peer.receive().await, Message::Close { recipient: 4 });
+    control.closed().await;
+    drop((reader, requests, control));
+    let (next, _next) = peer.open(6, 0, &mut end).await;
+    assert_eq!(next, number);
+    assert_eq!(peer.received(), []);
+}
+
+#[tokio::test]
+async fn a_close_before_our_eof_is_answered_at_once_by_whoever_would_hold_it() {
+    let (mut peer, mut end) = against(Limits::default());
+    let (number, channel) = peer.open(4, 0, &mut end).await;
+    channel.control.hold();
+    peer.send(Message::Close { recipient: number }).await;
+    assert_eq!(peer.receive().await, Message::Close { recipient: 4 });
+    channel.control.closed().await;
+    assert_eq!(channel.control.exit_status(0).await, Err(Disconnected));
+}
