@@ -12,14 +12,26 @@ pub enum Route {
     SshdAlike,
     /// The gateway, which decrypts and encrypts.
     Gateway,
+    /// The same with the cipher that `spark ssh-config` asks for.
+    GatewayAlike,
     /// The gateway as a jump host: encrypted end to end, inside of a second encryption up to the gateway.
     Jump,
+    /// The same with that cipher, both times.
+    JumpAlike,
     /// `spark ssh`: by way of the API server, encrypted end to end, inside of its TLS.
     ApiServer,
 }
 
 /// In the order in which they are measured.
-pub const ALL: [Route; 5] = [Route::Sshd, Route::Gateway, Route::SshdAlike, Route::Jump, Route::ApiServer];
+pub const ALL: [Route; 7] = [
+    Route::Sshd,
+    Route::Gateway,
+    Route::Jump,
+    Route::SshdAlike,
+    Route::GatewayAlike,
+    Route::JumpAlike,
+    Route::ApiServer,
+];
 
 impl Route {
     /// What people call it.
@@ -28,7 +40,9 @@ impl Route {
             Self::Sshd => "sshd",
             Self::SshdAlike => "sshd, alike",
             Self::Gateway => "gateway",
+            Self::GatewayAlike => "gateway, alike",
             Self::Jump => "jump host",
+            Self::JumpAlike => "jump host, alike",
             Self::ApiServer => "`spark ssh`",
         }
     }
@@ -39,7 +53,9 @@ impl Route {
             Self::Sshd => "sshd",
             Self::SshdAlike => "sshd-alike",
             Self::Gateway => "gateway",
+            Self::GatewayAlike => "gateway-alike",
             Self::Jump => "jump",
+            Self::JumpAlike => "jump-alike",
             Self::ApiServer => "here.spark",
         }
     }

@@ -176,11 +176,13 @@ impl World {
         // As users get it.
         let api_server = spark(namespace, &["ssh-config", "--stdout"]).ok();
         let text = format!(
-            "Host sshd-alike\n  Ciphers {ALIKE_CIPHER}\n  KexAlgorithms {ALIKE_EXCHANGE}\n\
+            "Host *-alike\n  Ciphers {ALIKE_CIPHER}\n  KexAlgorithms {ALIKE_EXCHANGE}\n\
              Host sshd sshd-alike\n  HostName {ip}\n  Port {SSHD_PORT}\n  User root\n\
-             Host gateway\n  HostName {host}\n  Port {port}\n  User here.{namespace}\n\
-             Host door\n  HostName {host}\n  Port {port}\n  User jump\n\
-             Host jump\n  HostName here.{namespace}\n  ProxyJump door\n  User root\n\
+             Host gateway gateway-alike\n  HostName {host}\n  Port {port}\n  User here.{namespace}\n\
+             Host door door-alike\n  HostName {host}\n  Port {port}\n  User jump\n\
+             Host jump\n  ProxyJump door\n\
+             Host jump-alike\n  ProxyJump door-alike\n\
+             Host jump jump-alike\n  HostName here.{namespace}\n  User root\n\
              {api_server}\n\
              Host *\n  IdentityFile {folder}/key\n  IdentitiesOnly yes\n  StrictHostKeyChecking accept-new\n  \
              UserKnownHostsFile {folder}/known_hosts\n  LogLevel ERROR\n  BatchMode yes\n  \

@@ -41,10 +41,7 @@ fn attach_at(pod: &TestPod, pool: &TestPool, uid: &str, path: &str) -> Result<At
     let plan = AttachPlan {
         root: root.as_fd(),
         mounts: vec![PlannedMount { disk: data.as_fd(), path: MountPath::parse(path)?, read_only: false }],
-        files: vec![
-            file("hosts", "127.0.0.1 localhost\n"),
-            file("resolv.conf", "nameserver 10.0.0.1\n"),
-        ],
+        files: vec![file("hosts", "127.0.0.1 localhost\n"), file("resolv.conf", "nameserver 10.0.0.1\n")],
         hostname: Some(format!("host-{uid}")),
     };
     attach(&pod.container, &plan)

@@ -11,6 +11,7 @@ use russh::{
     client::{AuthResult, Handle, Handler, Session},
     keys::PrivateKeyWithHashAlg,
 };
+use socket2::SockRef;
 use sparks_api::{SSH_PORT, Spark};
 use sparks_ssh::transport::{PrivateKey, PublicKey, PublicKeyOrCertificate, guarded, tune};
 use tokio::{net::TcpStream, time::timeout};
@@ -35,6 +36,9 @@ const SHORT_PAUSE: Duration = Duration::from_millis(3);
 const AT_FIRST: Duration = Duration::from_millis(500);
 /// and this often then.
 const LONG_PAUSE: Duration = Duration::from_millis(50);
+/// What a guest may have sent that is not read yet, which a key stroke's echo waits for. Guests are near: more would not
+/// make a transfer faster.
+const UNREAD: usize = 128 * 1024;
 
 /// Why a guest can't be reached. The sentences are for a client that has authenticated.
 #[derive(Debug, thiserror::Error)]
@@ -289,6 +293,7 @@ async fn connect(spark: &Key, ip: IpAddr, port: u16) -> Result<TcpStream, DialEr
     let connected = timeout(CONNECTS_WITHIN, TcpStream::connect(address)).await;
     let stream = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(unreachable)?;
     tune(&stream).map_err(unreachable)?;
+    SockRef::from(&stream).set_recv_buffer_size(UNREAD).map_err(unreachable)?;
     Ok(stream)
 }
 

@@ -325,7 +325,8 @@ async fn an_idle_time_is_shown_though_something_else_was_written_while_it_grew()
     guest.say(FromGuest::Idle { for_seconds: Some(0) }).await;
     guest.ready(true).await;
     bench.status_when("v", |s| s.attached.as_ref().is_some_and(|a| a.service_ready)).await;
-    let status = bench.status_when("v", |s| s.attached.as_ref().is_some_and(|a| a.idle_since.is_some())).await;
+    let status =
+        bench.status_when("v", |s| s.attached.as_ref().is_some_and(|a| a.idle_since.is_some())).await;
     assert!(status.attached.is_some_and(|attached| attached.service_ready));
 }
 
