@@ -26,7 +26,7 @@ impl Drop for Running {
     }
 }
 
-/// Memory of all processes of a name, in KiB.
+/// Memory of all processes of some names, in KiB.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Memory {
     /// How many there are.
@@ -38,18 +38,18 @@ pub struct Memory {
 }
 
 /// The gateway's replicas, as the kernel names them.
-pub const GATEWAY: &str = "sparks-gateway";
+pub const GATEWAY: &[&str] = &["sparks-gateway"];
 /// The guests: PID 1 of every Spark, and one for every connection.
-pub const GUEST: &str = "sparks-guest";
+pub const GUEST: &[&str] = &["sparks-guest", "sparks-ssh"];
 
-/// Memory of the programs of this name, if the machine that runs them is this one.
-pub fn memory(name: &str) -> std::io::Result<Memory> {
+/// Memory of the programs of these names, if the machine that runs them is this one.
+pub fn memory(names: &[&str]) -> std::io::Result<Memory> {
     let mut sum = Memory::default();
     for entry in std::fs::read_dir("/proc")? {
         // A process that has ended meanwhile has no status.
         let Ok(status) = std::fs::read_to_string(entry?.path().join("status")) else { continue };
         let field = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).map_or("", str::trim);
-        if field("Name:") == name {
+        if names.contains(&field("Name:")) {
             let kib = |key| field(key).split(' ').next().and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
             sum.processes += 1;
             sum.resident += kib("VmRSS:");

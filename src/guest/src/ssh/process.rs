@@ -21,6 +21,8 @@ static FILES: OnceLock<Rlimit> = OnceLock::new();
 /// # Errors
 /// The kernel's.
 pub fn prepare() -> io::Result<()> {
+    // What ps and top show, instead of the "exe" that it was started by.
+    rustix::thread::set_name(c"sparks-ssh")?;
     // Not even a core dump is to have the host key in it.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     close_on_exec();
