@@ -82,7 +82,8 @@ const CIPHERS_WITHOUT_AES_INSTRUCTIONS: &[cipher::Name] = &[
     cipher::AES_256_CTR,
 ];
 
-const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM];
+/// Encrypt-then-MAC first. The others are for libssh2 of before 1.11, which curl has in many distributions.
+const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512];
 
 /// A server for public keys and certificates, with a host certificate for clients that ask for one (its key has to be
 /// among `keys`). Without a time limit of its own: that is [`guarded`]'s.

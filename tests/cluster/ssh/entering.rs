@@ -1,9 +1,11 @@
 //! Who enters, and how.
 
+use std::{io::Read, process::Stdio};
+
 use serde_json::json;
 use sparks_tests::{apply, inside, run, shared, spark_object};
 
-use super::{door, enterable, guest_house, until_enterable};
+use super::{another_user, door, enterable, guest_house, until_enterable};
 
 #[test]
 fn a_command_has_its_output_its_errors_its_input_and_its_exit_code() {
@@ -12,9 +14,25 @@ fn a_command_has_its_output_its_errors_its_input_and_its_exit_code() {
 }
 
 #[test]
+fn output_that_a_command_closes_early_ends_here_and_its_exit_code_still_arrives() {
+    let door = guest_house();
+    let script =
+        "rm -f /tmp/go; echo all; exec >&- 2>&-; while [ ! -e /tmp/go ]; do sleep 0.05; done; exit 7";
+    let mut ssh = door.command(&[], "house", &[script]);
+    // With an input that has ended, ssh closes the channel when the output ends, too.
+    let mut child = ssh.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(said, "all\n");
+    assert!(child.try_wait().unwrap().is_none(), "the command still runs");
+    inside(shared(), "house", "touch /tmp/go").ok();
+    assert_eq!(child.wait().unwrap().code(), Some(7));
+}
+
+#[test]
 fn a_login_names_the_user_it_becomes() {
     let door = guest_house();
-    inside(shared(), "house", "id dev || useradd -m -s /bin/bash dev").ok();
+    another_user();
     assert_eq!(door.ssh(&[], "house", "id -un; hostname", "").ok(), "root\nhouse");
     let mut words = door.words("key", &[], &format!("dev+house.{}", shared()));
     words.push("id -un; pwd; echo $HOME $SHELL $USER".into());

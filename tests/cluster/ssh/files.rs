@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use sparks_tests::{inside, shared};
+use sparks_tests::{inside, run, shared};
 
 use super::{enterable, guest_house};
 
@@ -81,4 +81,16 @@ fn a_pipe_through_ssh_ends_when_its_input_ends() {
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap();
     assert!(output.status.success() && output.stdout == data);
+}
+
+#[test]
+fn curl_reads_a_file_by_sftp() {
+    let door = guest_house();
+    let user = format!("house.{}:", shared());
+    let (key, public) = (door.path("key"), door.path("key.pub"));
+    let url = format!("sftp://{}:{}/etc/os-release", door.host, door.port);
+    let [key, public] = [&key, &public].map(|path| path.to_str().unwrap());
+    let said =
+        run("curl", &["-sS", "--insecure", "--key", key, "--pubkey", public, "-u", &user, &url], "").ok();
+    assert!(said.contains("Debian"), "{said}");
 }

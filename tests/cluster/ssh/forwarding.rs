@@ -131,3 +131,39 @@ fn the_agent_goes_along_when_it_is_asked_to() {
     );
     assert_eq!(sparks_tests::run("sh", &["-c", &script], "").ok(), "1", "the agent has one key");
 }
+
+/// An X11 program, as far as its first words: its connection begins with the cookie that xauth has.
+const WINDOW: &str = r#"
+import os, socket, subprocess
+display = os.environ["DISPLAY"]
+cookie = subprocess.check_output(["xauth", "list", display]).split()[-1].decode()
+program = socket.create_connection(("127.0.0.1", 6000 + int(display.split(":")[1].split(".")[0])))
+hello = b"l\0\x0b\0\0\0\x12\0\x10\0\0\0MIT-MAGIC-COOKIE-1\0\0" + bytes.fromhex(cookie)
+program.sendall(hello + b"a window")
+print(program.makefile().read())
+"#;
+
+#[test]
+fn a_window_of_a_program_inside_opens_here() {
+    let door = guest_house();
+    let install =
+        "command -v xauth || { apt-get -qq update && apt-get -qq install --no-install-recommends xauth; }";
+    inside(shared(), "house", install).ok();
+    let listen = |number: u16| TcpListener::bind(("127.0.0.1", 6000 + number)).ok().map(|l| (l, number));
+    let (server, number) = (300..1000).find_map(listen).unwrap();
+    // Trusted, because ssh asks a real X server for the cookie of untrusted ones.
+    let mut ssh = door.command(&["-Y"], "house", &["python3", "-"]);
+    ssh.env("DISPLAY", format!("127.0.0.1:{number}")).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut program = ssh.spawn().unwrap();
+    program.stdin.take().unwrap().write_all(WINDOW.as_bytes()).unwrap();
+    server.set_nonblocking(true).unwrap();
+    let (mut screen, _) = eventually("the window", || server.accept().ok());
+    screen.set_nonblocking(false).unwrap();
+    let mut hello = [0; 48 + b"a window".len()];
+    screen.read_exact(&mut hello).unwrap();
+    assert!(hello.starts_with(b"l\0\x0b\0") && hello.ends_with(b"a window"));
+    screen.write_all(b"a key").unwrap();
+    drop(screen);
+    let output = program.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "a key");
+}

@@ -4,7 +4,9 @@ mod editors;
 mod entering;
 mod files;
 mod forwarding;
+mod gateways;
 mod many;
+mod openssh;
 mod recording;
 mod refused;
 mod sleeping;
@@ -14,7 +16,7 @@ mod with_spark;
 use std::{path::PathBuf, process::Command, sync::OnceLock};
 
 use serde_json::{Value, json};
-use sparks_tests::{Said, apply, eventually, get_spark, run, shared, spark_object};
+use sparks_tests::{Said, apply, eventually, get_spark, inside, run, shared, spark_object};
 
 /// A key, and where the gateway is.
 pub struct Door {
@@ -122,6 +124,14 @@ pub fn until_enterable(name: &str) {
         let spark = get_spark(shared(), name);
         let ready = spark["status"]["phase"] == "Running" && spark["status"]["ssh"]["hostKey"].is_string();
         ready.then_some(())
+    });
+}
+
+/// The user `dev` in the Spark that several tests enter.
+pub fn another_user() {
+    static MADE: OnceLock<()> = OnceLock::new();
+    MADE.get_or_init(|| {
+        inside(shared(), "house", "id dev || useradd -m -s /bin/bash dev").ok();
     });
 }
 

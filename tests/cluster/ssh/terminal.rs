@@ -9,10 +9,15 @@ struct Screen(String);
 
 impl Screen {
     /// A terminal of this size in which ssh runs.
-    fn new(door: &Door, name: &str, command: &str, (columns, rows): (u32, u32)) -> Self {
+    fn new(door: &Door, name: &str, command: &str, size: (u32, u32)) -> Self {
+        Self::of("house", door, name, command, size)
+    }
+
+    /// The same for a login, without its namespace.
+    fn of(login: &str, door: &Door, name: &str, command: &str, (columns, rows): (u32, u32)) -> Self {
         let screen = Self(door.path(&format!("{name}.tmux")).display().to_string());
         let words: Vec<String> = door
-            .words("key", &["-t"], &format!("house.{}", shared()))
+            .words("key", &["-t"], &format!("{login}.{}", shared()))
             .iter()
             .map(|word| format!("'{word}'"))
             .collect();
@@ -103,6 +108,39 @@ fn tmux_vim_and_a_shell_inside_follow_the_window() {
     }
     screen.keys(&["i", "grün ✓", "Escape", ":wq", "Enter"]);
     eventually("the file", || (inside(shared(), "house", "cat /tmp/edited").out == "grün ✓").then_some(()));
+}
+
+#[test]
+fn htop_fills_the_window_after_each_change() {
+    let door = guest_house();
+    // The only process that it shows has a command line longer than any window is wide.
+    let command = format!("'htop -p $$; : {}'", "x".repeat(300));
+    let screen = Screen::new(door, "htop", &command, (100, 30));
+    for i in 0..12 {
+        let (columns, rows) = (90 + (i * 37) % 110, 15 + (i * 11) % 40);
+        screen.resize(columns, rows);
+        let fills = || {
+            let text = screen.tmux(&["capture-pane", "-p"]);
+            let widest = text.lines().map(|line| line.trim_end().chars().count()).max();
+            let is_full = widest == Some(columns as usize) && text.lines().count() == rows as usize;
+            (is_full && text.lines().last()?.starts_with("F1Help")).then_some(())
+        };
+        let began = std::time::Instant::now();
+        while fills().is_none() {
+            assert!(began.elapsed() < PATIENCE, "htop does not fill {columns}x{rows}:\n{}", screen.text());
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+    screen.keys(&["q"]);
+}
+
+#[test]
+fn another_user_than_the_default_one_has_a_terminal_of_its_own() {
+    let door = guest_house();
+    super::another_user();
+    let script = "'id -un; stat -c \"%U %G %a\" $(tty); [ $SSH_TTY = $(tty) ] && stty size; cat'";
+    let screen = Screen::of("dev+house", door, "other", script, (97, 31));
+    screen.shows("dev\ndev tty 620\n31 97");
 }
 
 #[test]

@@ -37,19 +37,12 @@ impl ReadSshIdBuffer {
     }
 
     fn line(&self) -> Option<(usize, usize)> {
-        if self.total < 2 {
-            return None;
-        }
-        #[allow(clippy::indexing_slicing)] // loop bounds keep i + 1 in range
-        for i in 0..self.total - 1 {
-            if self.buf[i] == b'\r' && self.buf[i + 1] == b'\n' {
-                return Some((i, i + 2));
-            }
-            if self.buf[i + 1] == b'\n' {
-                return Some((i + 1, i + 2));
-            }
-        }
-        None
+        #[allow(clippy::indexing_slicing)] // length checked
+        let read = &self.buf[..self.total];
+        // A line may be empty: a peer that sends only a newline must not be waited for.
+        let end = read.iter().position(|byte| *byte == b'\n')?;
+        let line = read.get(..end)?;
+        Some((line.strip_suffix(b"\r").unwrap_or(line).len(), end + 1))
     }
 
     fn discard_line(&mut self) {
@@ -217,6 +210,14 @@ impl<R: AsyncRead + Unpin> SshRead<R> {
 mod tests {
     use super::*;
     use std::iter;
+
+    #[tokio::test]
+    async fn test_client_ssh_id_empty_line() {
+        for data in ["\n", "\r\n"] {
+            let mut read = SshRead::new(data.as_bytes());
+            assert!(matches!(read.read_client_ssh_id().await, Err(Error::Version)), "{data:?}");
+        }
+    }
 
     #[tokio::test]
     async fn test_ssh_id_openssh() {

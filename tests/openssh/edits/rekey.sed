@@ -1,0 +1,2 @@
+# RekeyLimit of sshd_config.
+/verbose "server rekeylimit/i continue
