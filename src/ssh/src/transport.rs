@@ -64,8 +64,8 @@ const KEYS: &[Algorithm] = &[
     Algorithm::SkEcdsaSha2NistP256,
 ];
 
-/// A server takes the first cipher of the client's list that it knows, and OpenSSH's list begins with
-/// chacha20-poly1305: several times slower than AES where the processor has instructions for that.
+/// The server's order counts, where the client is near ([`OWN_ORDER_WITHIN`]): OpenSSH before 10 prefers
+/// chacha20-poly1305 and AES-CTR, both far slower than AES-GCM where the processor has instructions for AES.
 const CIPHERS: &[cipher::Name] = &[
     cipher::AES_256_GCM,
     cipher::AES_128_GCM,
@@ -73,6 +73,9 @@ const CIPHERS: &[cipher::Name] = &[
     cipher::AES_192_CTR,
     cipher::AES_128_CTR,
 ];
+/// How long a server's first word on ciphers waits for the client's. A client that is further away has a slower network
+/// than any cipher, and is not to wait for a round trip more.
+const OWN_ORDER_WITHIN: Duration = Duration::from_millis(10);
 const CIPHERS_WITHOUT_AES_INSTRUCTIONS: &[cipher::Name] = &[
     cipher::CHACHA20_POLY1305,
     cipher::AES_128_GCM,
@@ -99,6 +102,7 @@ pub fn server_config(keys: Vec<PrivateKey>, certificates: Vec<Certificate>) -> s
         certificates,
         limits: limits(SERVER_REKEYS_AFTER),
         preferred: preferred(),
+        own_cipher_order: Some(OWN_ORDER_WITHIN),
         inactivity_timeout: None,
         keepalive_interval: None,
         // All that is left for a handle's messages once a session is taken over.

@@ -10,7 +10,10 @@ use sparks_ssh::{
     Packets, crossed, queues,
     transport::{client_config, guarded},
 };
-use tokio::{io::duplex, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, duplex},
+    time::timeout,
+};
 use transport_support::{
     Server, client, connected, exchange, key, packet, receive, recording_client, send, server, server_config,
     tcp, user, wait,
@@ -81,6 +84,36 @@ async fn every_cipher_carries_packets_both_ways() {
         let mut config = client_config();
         config.preferred.cipher = vec![cipher].into();
         exchange(client(config, b).await, server.await, MIB).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_servers_order_of_ciphers_counts_in_every_key_exchange() {
+    let (a, b) = tcp().await;
+    let mut config = server_config();
+    config.limits = limits(MIB);
+    config.own_cipher_order = Some(STANDSTILL);
+    config.preferred.cipher =
+        vec![cipher::CHACHA20_POLY1305, cipher::AES_256_GCM, cipher::AES_128_CTR].into();
+    let server = server(config, a, Server::default());
+    let mut config = client_config();
+    config.preferred.cipher = vec![cipher::AES_192_CTR, cipher::AES_128_CTR, cipher::AES_256_GCM].into();
+    let (seen, client) = recording_client(config, b);
+    exchange(client, server.await, 4 * MIB).await;
+    let seen = seen.lock().expect("seen");
+    let ciphers: Vec<_> = seen.iter().filter_map(|seen| seen.strip_prefix("cipher: ")).collect();
+    assert!(ciphers.len() > 2 && ciphers.iter().all(|name| *name == "aes256-gcm@openssh.com"), "{ciphers:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_waits_for_the_servers_ciphers_is_told_them_all() {
+    let (a, mut b) = duplex(64 * 1024);
+    let _server = server(server_config(), a, Server::default()).await;
+    b.write_all(b"SSH-2.0-patient\r\n").await.expect("a server");
+    let mut said = Vec::new();
+    while !String::from_utf8_lossy(&said).contains("aes256-gcm@openssh.com,aes128-gcm@openssh.com,aes256-ctr")
+    {
+        assert_ne!(b.read_buf(&mut said).await.expect("a server"), 0);
     }
 }
 
@@ -202,7 +235,9 @@ async fn a_banner_comes_before_the_success() {
     let (seen, mut client) = transport_support::recording(b, ends).await;
     let accepted = client.authenticate_publickey("api", user()).await.expect("an answer");
     assert!(accepted.success());
-    assert_eq!(*seen.lock().expect("seen"), ["key exchange", "banner: Waking api\r\n", "success"]);
+    let seen = seen.lock().expect("seen");
+    let seen: Vec<_> = seen.iter().filter(|seen| !seen.starts_with("cipher: ")).collect();
+    assert_eq!(seen, ["key exchange", "banner: Waking api\r\n", "success"]);
     drop(server.await);
 }
 

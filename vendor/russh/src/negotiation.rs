@@ -512,6 +512,21 @@ impl Select for Client {
     }
 }
 
+/// The first of our ciphers that the sender of this KEXINIT has in both directions.
+pub(crate) fn first_common_cipher(prefs: &Preferred, kexinit: &[u8]) -> Option<cipher::Name> {
+    let mut rest = kexinit.get(17..)?;
+    // Key exchanges and host keys come before (RFC 4253, section 7.1).
+    for _ in 0..2 {
+        NameList::decode(&mut rest).ok()?;
+    }
+    let to_server = NameList::decode(&mut rest).ok()?;
+    let to_client = NameList::decode(&mut rest).ok()?;
+    let both = |name: &&cipher::Name| {
+        [&to_server, &to_client].iter().all(|list| list.iter().any(|theirs| theirs == name.as_ref()))
+    };
+    prefs.cipher.iter().find(both).copied()
+}
+
 pub(crate) fn write_kex(
     prefs: &Preferred,
     writer: &mut PacketWriter,

@@ -245,10 +245,11 @@ impl client::Handler for Recorder {
     async fn kex_done(
         &mut self,
         _: Option<&[u8]>,
-        _: &russh::Names,
+        names: &russh::Names,
         _: &mut client::Session,
     ) -> Result<(), Self::Error> {
-        self.seen.lock().expect("seen").push("key exchange".to_owned());
+        let mut seen = self.seen.lock().expect("seen");
+        seen.extend(["key exchange".to_owned(), format!("cipher: {}", names.cipher.as_ref())]);
         Ok(())
     }
 

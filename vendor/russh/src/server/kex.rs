@@ -1,4 +1,5 @@
 use core::fmt;
+use std::borrow::Cow;
 use std::cell::RefCell;
 
 use client::GexParams;
@@ -12,9 +13,9 @@ use crate::helpers::sign_with_hash_alg;
 use crate::kex::dh::biguint_to_mpint;
 use crate::kex::{KEXES, KexAlgorithm, KexAlgorithmImplementor, KexCause};
 use crate::keys::key::PrivateKeyWithHashAlg;
-use crate::negotiation::{Names, Select, is_key_compatible_with_algo};
+use crate::negotiation::{Names, Preferred, Select, is_key_compatible_with_algo};
 use crate::parsing::ensure_end;
-use crate::{msg, negotiation};
+use crate::{cipher, msg, negotiation};
 
 thread_local! {
     static HASH_BUF: RefCell<CryptoVec> = RefCell::new(CryptoVec::new());
@@ -43,6 +44,10 @@ pub(crate) struct ServerKex {
     cause: KexCause,
     state: ServerKexState,
     config: Arc<Config>,
+    /// The only one that is announced, if it is known already.
+    cipher: Option<cipher::Name>,
+    /// Our KEXINIT has been written.
+    announced: bool,
 }
 
 impl Debug for ServerKex {
@@ -73,6 +78,7 @@ impl ServerKex {
         client_sshid: &[u8],
         server_sshid: &SshId,
         cause: KexCause,
+        cipher: Option<cipher::Name>,
     ) -> Self {
         let exchange = Exchange::new(client_sshid, server_sshid.as_kex_hash_bytes());
         Self {
@@ -80,6 +86,23 @@ impl ServerKex {
             exchange,
             cause,
             state: ServerKexState::Created,
+            cipher,
+            announced: false,
+        }
+    }
+
+    /// The peer waits for our KEXINIT.
+    pub fn owes_kexinit(&self) -> bool {
+        !self.announced
+    }
+
+    fn preferred(&self) -> Cow<'_, Preferred> {
+        match self.cipher {
+            None => Cow::Borrowed(&self.config.preferred),
+            Some(name) => Cow::Owned(Preferred {
+                cipher: Cow::Owned(vec![name]),
+                ..self.config.preferred.clone()
+            }),
         }
     }
 
@@ -111,7 +134,8 @@ impl ServerKex {
 
     pub fn kexinit(&mut self, output: &mut PacketWriter) -> Result<(), Error> {
         self.exchange.server_kex_init =
-            negotiation::write_kex(&self.config.preferred, output, Some(self.config.as_ref()))?;
+            negotiation::write_kex(&self.preferred(), output, Some(self.config.as_ref()))?;
+        self.announced = true;
 
         Ok(())
     }
@@ -135,11 +159,17 @@ impl ServerKex {
                     return Err(Error::KexInit)?;
                 }
 
+                if self.owes_kexinit() {
+                    self.cipher =
+                        negotiation::first_common_cipher(&self.config.preferred, &input.buffer);
+                    self.kexinit(output)?;
+                }
+
                 let names = {
                     self.exchange.client_kex_init = input.buffer.clone().into();
                     negotiation::Server::read_kex(
                         &input.buffer,
-                        &self.config.preferred,
+                        &self.preferred(),
                         Some(&self.config.keys),
                         Some(&self.config.certificates),
                         &self.cause,

@@ -89,6 +89,10 @@ pub struct Config {
     pub event_buffer_size: usize,
     /// Lists of preferred algorithms.
     pub preferred: Preferred,
+    /// Whether our own order of ciphers counts, and not the client's (RFC 4253, section 7.1), and how long our first
+    /// KEXINIT waits for the client's to that end: it then announces no other cipher than the first one that the client
+    /// has too. If the client's is not there by then, ours names them all. The rest of the session keeps to it.
+    pub own_cipher_order: Option<std::time::Duration>,
     /// Maximal number of allowed authentication attempts.
     pub max_auth_attempts: usize,
     /// Time after which the connection is garbage-collected.
@@ -121,6 +125,7 @@ impl Default for Config {
             event_buffer_size: 10,
             limits: Limits::default(),
             preferred: Default::default(),
+            own_cipher_order: None,
             max_auth_attempts: 10,
             inactivity_timeout: Some(std::time::Duration::from_secs(600)),
             keepalive_interval: None,
@@ -149,6 +154,7 @@ impl Debug for Config {
             .field("event_buffer_size", &self.event_buffer_size)
             .field("limits", &self.limits)
             .field("preferred", &self.preferred)
+            .field("own_cipher_order", &self.own_cipher_order)
             .field("max_auth_attempts", &self.max_auth_attempts)
             .field("inactivity_timeout", &self.inactivity_timeout)
             .field("keepalive_interval", &self.keepalive_interval)
@@ -1139,6 +1145,7 @@ where
         channels: HashMap::new(),
         open_global_requests: VecDeque::new(),
         kex: SessionKexState::Idle,
+        own_cipher: None,
     };
 
     session.begin_rekey()?;
@@ -1271,6 +1278,9 @@ async fn reply<H: Handler + Send>(
                     debug!("kex impl has completed");
                     session.common.strict_kex =
                         session.common.strict_kex || newkeys.names.strict_kex();
+                    if session.common.config.own_cipher_order.is_some() {
+                        session.own_cipher = Some(newkeys.names.cipher);
+                    }
 
                     if session.common.encrypted.is_some() {
                         // This is a rekey

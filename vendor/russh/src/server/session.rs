@@ -30,6 +30,8 @@ pub struct Session {
     pub(crate) channels: HashMap<ChannelId, ChannelRef>,
     pub(crate) open_global_requests: VecDeque<GlobalRequestResponse>,
     pub(crate) kex: SessionKexState<ServerKex>,
+    /// What our own order has decided, for the key exchanges to come.
+    pub(crate) own_cipher: Option<cipher::Name>,
 }
 
 #[derive(Debug)]
@@ -734,6 +736,9 @@ impl Session {
             let rekey_timer = future_or_pending(self.rekey_time_remaining(), tokio::time::sleep);
             pin!(rekey_timer);
 
+            let kexinit_timer = future_or_pending(self.kexinit_patience(), tokio::time::sleep);
+            pin!(kexinit_timer);
+
             tokio::select! {
                 r = &mut reading => {
                     let (stream_read, mut buffer, mut opening_cipher) = match r {
@@ -791,6 +796,12 @@ impl Session {
                 () = &mut rekey_timer => {
                     // The flush after the select sees the elapsed limit.
                     debug!("rekey time limit reached");
+                }
+                () = &mut kexinit_timer => {
+                    if let SessionKexState::InProgress(kex) = &mut self.kex {
+                        debug!("the client's KEXINIT is not there yet");
+                        kex.kexinit(&mut self.common.packet_writer)?;
+                    }
                 }
                 () = &mut keepalive_timer => {
                     self.common.alive_timeouts = self.common.alive_timeouts.saturating_add(1);
@@ -1610,6 +1621,16 @@ impl Session {
         Ok(())
     }
 
+    /// How long our KEXINIT waits for the client's.
+    fn kexinit_patience(&self) -> Option<std::time::Duration> {
+        match &self.kex {
+            SessionKexState::InProgress(kex) if kex.owes_kexinit() => {
+                self.common.config.own_cipher_order
+            }
+            _ => None,
+        }
+    }
+
     pub(crate) fn begin_rekey(&mut self) -> Result<(), Error> {
         debug!("beginning re-key");
         self.pending_len = 0;
@@ -1624,9 +1645,13 @@ impl Session {
                     session_id: enc.session_id.clone(),
                 },
             },
+            self.own_cipher,
         );
 
-        kex.kexinit(&mut self.common.packet_writer)?;
+        let waits = self.common.encrypted.is_none() && self.common.config.own_cipher_order.is_some();
+        if !waits {
+            kex.kexinit(&mut self.common.packet_writer)?;
+        }
         self.kex = SessionKexState::InProgress(kex);
         Ok(())
     }
@@ -1789,6 +1814,7 @@ mod tests {
             channels: HashMap::new(),
             open_global_requests: VecDeque::new(),
             kex: SessionKexState::Idle,
+            own_cipher: None,
         }
     }
 
