@@ -235,7 +235,7 @@ async fn a_banner_comes_before_the_success() {
     let (seen, mut client) = transport_support::recording(b, ends).await;
     let accepted = client.authenticate_publickey("api", user()).await.expect("an answer");
     assert!(accepted.success());
-    let seen = seen.lock().expect("seen");
+    let seen = seen.lock().expect("seen").clone();
     let seen: Vec<_> = seen.iter().filter(|seen| !seen.starts_with("cipher: ")).collect();
     assert_eq!(seen, ["key exchange", "banner: Waking api\r\n", "success"]);
     drop(server.await);
