@@ -31,6 +31,10 @@ pub struct Config {
     /// How long deleted data stays in the trash, unless the Volume says another time.
     #[arg(long, env = "SPARKS_TRASH_RETENTION", default_value = "24h", value_parser = duration)]
     pub trash_retention: Duration,
+    /// How long a service may take until a Volume's status is written without it: whoever wakes a Spark by SSH waits for
+    /// the address of its pod, and a service that is sooner saves a write.
+    #[arg(long, env = "SPARKS_SERVICE_PATIENCE", default_value = "50ms", value_parser = duration)]
+    pub service_patience: Duration,
     /// Address of /metrics, /healthz and /readyz.
     #[arg(long, env = "SPARKS_ADMIN_ADDR", default_value = "0.0.0.0:8081")]
     pub admin_addr: SocketAddr,

@@ -209,11 +209,12 @@ type Look = (Option<AttachedDisk>, Vec<(&'static str, Vec<u8>)>);
 fn look(host: &dyn Host, container: &str) -> Result<Look, HostError> {
     let disk = host.attached_disk(container)?;
     let mut files = Vec::new();
-    for path in ["/etc/hosts", "/etc/resolv.conf"] {
-        // A Spark's user may have put anything there; then the pod's own is not to be had, and not needed.
-        if let Ok(Some(contents)) = host.read_file(container, path) {
-            files.push((path, contents));
-        }
+    // In a Spark the former are links to the latter. Its user may have put anything there; then the pod's own is not to be had.
+    for (path, attached) in
+        [("/etc/hosts", "/etc/sparks/hosts"), ("/etc/resolv.conf", "/etc/sparks/resolv.conf")]
+    {
+        let found = [attached, path].into_iter().find_map(|path| host.read_file(container, path).ok()?);
+        files.extend(found.map(|contents| (path, contents)));
     }
     Ok((disk, files))
 }

@@ -26,9 +26,6 @@ use crate::{agent::Agent, guest::Standing, metrics::operation, triggers};
 
 /// Who writes.
 pub const MANAGER: &str = "sparks-node";
-/// How long a service may take until the status is written without it: whoever wakes the Spark by SSH waits for the
-/// address of its pod, not for its service.
-const SERVICE_PATIENCE: Duration = Duration::from_millis(50);
 /// How long an attach may take to begin until the status is written without it: the claim of the pod comes by another
 /// watch than the Volume, mostly within milliseconds of it, and in a burst of forks they all wait for one processor.
 const ATTACH_PATIENCE: Duration = Duration::from_millis(500);
@@ -99,7 +96,8 @@ pub async fn settle(
         _ => volume.status.clone().unwrap_or_default(),
     };
     let new = status::describe(volume, &known, observed, &memory, &applied.blocked, Timestamp::now());
-    let hold = hold(volume, &memory, observed).or_else(|| hold_for_claim(volume, &memory, observed, applied));
+    let hold =
+        hold(agent, volume, &memory, observed).or_else(|| hold_for_claim(volume, &memory, observed, applied));
     match status::decide(&known, &new, last, hold) {
         Decision::Same => agent.memories.with(&uid, |memory| memory.began = None),
         Decision::Later(pause) => return Written::Later(pause),
@@ -114,11 +112,11 @@ pub async fn settle(
 }
 
 /// How much longer to wait for the guest's word on the service, so that the attach and its readiness are one write.
-fn hold(volume: &Volume, memory: &memory::Memory, observed: &Observed) -> Option<Duration> {
+fn hold(agent: &Agent, volume: &Volume, memory: &memory::Memory, observed: &Observed) -> Option<Duration> {
     let (container, guest) = status::target(volume, observed)?;
     let attach = memory.attach.as_ref().filter(|attach| attach.container == container)?;
     let waiting = guest.connected && guest.ready_at.is_none();
-    SERVICE_PATIENCE.checked_sub(attach.at.elapsed()).filter(|left| waiting && !left.is_zero())
+    agent.config.service_patience.checked_sub(attach.at.elapsed()).filter(|left| waiting && !left.is_zero())
 }
 
 /// How much longer to wait for the attach, so that new disks and their attach are one write. What keeps it for longer
