@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use kube::Client;
 use prometheus_client::registry::Registry;
 use rustix::process::{Resource, getrlimit, setrlimit};
+use sparks_api::SSH_PORT;
 use sparks_ops::{admin, shutdown};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Config,
     directory::Directory,
-    http,
+    http::{self, Ssh},
     recording::{Recorder, Store},
     secrets,
     ssh::{self, Record, authorities::Authorities, dial::Guests},
@@ -48,13 +49,21 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut servers: JoinSet<std::io::Result<()>> = JoinSet::new();
     let listener = TcpListener::bind(config.ssh_listen).await.context("the SSH address can't be bound")?;
     let recorder = recorder(&config, client.clone())?;
+    let guests = Ssh { port: SSH_PORT, metrics: ssh_metrics.clone() };
     let settings = ssh_settings(&config, directory.clone(), keys, ssh_metrics, recorder)?;
     let ssh = ssh::serve(settings, listener, stop.clone());
     servers.spawn(async move {
         ssh.await;
         Ok(())
     });
-    servers.spawn(http::serve(config.clone(), client.clone(), directory.clone(), http_metrics, stop.clone()));
+    servers.spawn(http::serve(
+        config.clone(),
+        client.clone(),
+        directory.clone(),
+        http_metrics,
+        guests,
+        stop.clone(),
+    ));
     readiness.set(true);
     tokio::select! {
         () = &mut signal => {}

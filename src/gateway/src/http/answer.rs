@@ -10,7 +10,7 @@ use http::{
 };
 use jiff::Timestamp;
 
-use super::{body::Body, credentials, failure::Failure, headers};
+use super::{body::Body, credentials, failure::Failure, headers, ssh};
 
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
@@ -55,6 +55,9 @@ pub fn failure(failure: &Failure, wants: Wants) -> Response<Body> {
     if failure.status() == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"sparks\""));
     }
+    if failure.status() == StatusCode::UPGRADE_REQUIRED {
+        headers::change(headers, ssh::PROTOCOL);
+    }
     if let Some(wait) = failure.retry_after() {
         headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs()));
     }
@@ -98,7 +101,7 @@ fn grpc(failure: &Failure, sentence: &str) -> Response<Body> {
     let code = match failure.status() {
         StatusCode::UNAUTHORIZED => "16",
         StatusCode::NOT_FOUND => "5",
-        StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED => "3",
+        StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED | StatusCode::UPGRADE_REQUIRED => "3",
         _ => "14",
     };
     let mut response = Response::new(Body::empty());

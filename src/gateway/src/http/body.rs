@@ -204,8 +204,16 @@ pub mod tests {
             None
         }
 
-        fn serving<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Awake, WakeError>> {
+        fn awake<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Awake, WakeError>> {
             Box::pin(async { Err(WakeError::Unknown { spark: String::new() }) })
+        }
+
+        fn serving<'a>(
+            &'a self,
+            namespace: &'a str,
+            name: &'a str,
+        ) -> BoxFuture<'a, Result<Awake, WakeError>> {
+            self.awake(namespace, name)
         }
 
         fn active(&self, _: &str, _: &str) {

@@ -70,6 +70,14 @@ pub enum Failure {
     /// The service speaks something else.
     #[error("the service of {0} answered with something that isn't HTTP")]
     NotHttp(Target),
+    /// At the address of SSH is something that doesn't ask for it.
+    #[error(
+        "this address carries SSH, for programs that ask by HTTP/1.1 with Upgrade: sparks-ssh, as spark ssh does"
+    )]
+    NotSsh,
+    /// SSH that the gateway can't read can't be recorded.
+    #[error("sessions of {0} are recorded, and come in by ssh {0}@GATEWAY")]
+    Recorded(Target),
     /// The client stopped sending.
     #[error("the request was not sent to its end")]
     Aborted,
@@ -92,6 +100,8 @@ impl Failure {
             Self::BadHost | Self::Aborted => StatusCode::BAD_REQUEST,
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
             Self::SignIn(_) | Self::Expired(_) => StatusCode::UNAUTHORIZED,
+            Self::Recorded(_) => StatusCode::FORBIDDEN,
+            Self::NotSsh => StatusCode::UPGRADE_REQUIRED,
             Self::Wake(WakeError::Unknown { .. }) => StatusCode::NOT_FOUND,
             Self::CannotCheck | Self::Wake(_) | Self::WakePublic { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotListening { .. } | Self::Closed(_) | Self::NotHttp(_) => StatusCode::BAD_GATEWAY,
@@ -137,6 +147,8 @@ impl Failure {
             Self::NoAnswer { .. } => "no-answer",
             Self::Closed(_) => "closed",
             Self::NotHttp(_) => "not-http",
+            Self::NotSsh => "not-ssh",
+            Self::Recorded(_) => "recorded",
             Self::Aborted => "aborted",
         }
     }

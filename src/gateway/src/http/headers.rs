@@ -81,6 +81,12 @@ pub fn upgrade(headers: &HeaderMap, version: Version) -> Option<HeaderValue> {
     (!is_h2c).then(|| protocol.clone())
 }
 
+/// Says which protocol the connection is to change to.
+pub fn change(headers: &mut HeaderMap, protocol: HeaderValue) {
+    headers.insert(UPGRADE, protocol);
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+}
+
 /// Whether the client speaks gRPC, which needs HTTP/2 up to the service.
 pub fn is_grpc(headers: &HeaderMap, version: Version) -> bool {
     const GRPC: &[u8] = b"application/grpc";

@@ -9,7 +9,6 @@ use hyper_util::{
     server::conn::auto,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     time::{Instant, MissedTickBehavior, interval_at, sleep},
 };
@@ -37,6 +36,9 @@ const CONNECTION_WINDOW: u32 = 2 << 20;
 const PING: Duration = Duration::from_secs(30);
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\n\
     connection: close\r\nretry-after: 1\r\ncontent-length: 40\r\n\r\ntoo many connections from this address.\n";
+
+/// A connection as hyper has it.
+pub type Io = TokioIo<Watched<TcpStream>>;
 
 /// What all connections share.
 struct Server {
@@ -132,10 +134,7 @@ impl Server {
     }
 
     /// One connection, until it ends, changes its protocol, or does nothing for too long.
-    async fn connection<S>(self: Arc<Self>, stream: S, address: SocketAddr, slot: Slot)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    async fn connection(self: Arc<Self>, stream: TcpStream, address: SocketAddr, slot: Slot) {
         let phase = Phase::new();
         let client =
             Arc::new(Client { peer: Peer::new(address), slot: Arc::new(slot), tunnels: self.tasks.clone() });
@@ -147,7 +146,7 @@ impl Server {
                 Ok::<_, Infallible>(response)
             }
         });
-        let stream = TokioIo::new(Watched::new(stream, phase.clone()));
+        let stream: Io = TokioIo::new(Watched::new(stream, phase.clone()));
         let mut connection = std::pin::pin!(self.builder.serve_connection_with_upgrades(stream, service));
         let mut checks = interval_at(Instant::now() + self.head, self.head);
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,7 +1,8 @@
 //! HTTP into every Spark: `http://SPARK--NAMESPACE.DOMAIN`.
 //!
 //! A request goes through [`host`] (which Spark), [`credentials`] and [`admission`] (may it), the directory (wake), and
-//! [`upstream`] (to the pod, by [`pool`] or [`streams`]). Bodies pass a frame at a time; nothing is kept.
+//! [`upstream`] (to the pod, by [`pool`] or [`streams`]). Bodies pass a frame at a time; nothing is kept. [`ssh`] carries SSH to the
+//! Spark's own server.
 
 mod admission;
 mod answer;
@@ -21,6 +22,7 @@ mod pool;
 mod proxy;
 mod sessions;
 mod slots;
+mod ssh;
 mod streams;
 mod tunnel;
 mod upstream;
@@ -40,6 +42,7 @@ pub use keys::{Found, Kept, Keys, Secrets, Unavailable};
 pub use metrics::Metrics;
 pub use own::Sessions;
 pub use sessions::sessions;
+pub use ssh::Ssh;
 
 use crate::{
     config::Config,
@@ -51,6 +54,8 @@ use crate::{
 pub trait Computers: Send + Sync + 'static {
     /// A Spark by name.
     fn get(&self, namespace: &str, name: &str) -> Option<Arc<Spark>>;
+    /// Waits until it has a pod, and wakes it for that.
+    fn awake<'a>(&'a self, namespace: &'a str, name: &'a str) -> BoxFuture<'a, Result<Awake, WakeError>>;
     /// Waits until it is Ready, and wakes it for that.
     fn serving<'a>(&'a self, namespace: &'a str, name: &'a str) -> BoxFuture<'a, Result<Awake, WakeError>>;
     /// Records activity.
@@ -60,6 +65,10 @@ pub trait Computers: Send + Sync + 'static {
 impl Computers for Directory {
     fn get(&self, namespace: &str, name: &str) -> Option<Arc<Spark>> {
         Directory::get(self, namespace, name)
+    }
+
+    fn awake<'a>(&'a self, namespace: &'a str, name: &'a str) -> BoxFuture<'a, Result<Awake, WakeError>> {
+        Directory::awake(self, namespace, name).boxed()
     }
 
     fn serving<'a>(&'a self, namespace: &'a str, name: &'a str) -> BoxFuture<'a, Result<Awake, WakeError>> {
@@ -85,6 +94,8 @@ pub struct Setup {
     pub sessions: Option<Sessions>,
     /// What is counted.
     pub metrics: Metrics,
+    /// The SSH servers of Sparks.
+    pub ssh: Ssh,
 }
 
 impl Setup {
@@ -97,6 +108,7 @@ impl Setup {
             keys: self.keys,
             sessions: self.sessions,
             metrics: self.metrics,
+            ssh: self.ssh,
             upstreams: upstream::Upstreams::default(),
         };
         listener::serve(listener, Arc::new(gateway), &self.flags, stop).await;
@@ -112,6 +124,7 @@ pub async fn serve(
     client: Client,
     directory: Directory,
     metrics: Metrics,
+    ssh: Ssh,
     stop: CancellationToken,
 ) -> io::Result<()> {
     let listener = TcpListener::bind(config.http_listen).await?;
@@ -125,6 +138,7 @@ pub async fn serve(
         sessions: store.map(|store| sessions(Arc::new(store), keys.clone())),
         keys,
         metrics,
+        ssh,
     };
     setup.serve(listener, stop).await;
     Ok(())

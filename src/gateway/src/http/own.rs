@@ -1,4 +1,4 @@
-//! The gateway's own paths. They are on every host that is no Spark's, and on a Spark's nothing is under them.
+//! The gateway's own paths. They are on every host that is no Spark's; on a Spark's only SSH is under them.
 
 use std::sync::Arc;
 

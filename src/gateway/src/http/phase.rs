@@ -104,6 +104,11 @@ impl<S> Watched<S> {
         Self { stream, phase, matched: Some(0) }
     }
 
+    /// The connection itself.
+    pub fn into_inner(self) -> S {
+        self.stream
+    }
+
     fn came(&mut self, bytes: &[u8]) {
         if let Some(matched) = self.matched {
             let expected = &HTTP2[matched..];

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{
     HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE},
+    header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE},
     request::Parts,
     uri::{Authority, Scheme},
 };
@@ -34,6 +34,7 @@ use super::{
     own::{self, Sessions},
     pool::{Lease, Origin},
     slots::Slot,
+    ssh::{self, Ssh},
     tunnel,
     upstream::{Protocol, Route, SendError, Upstreams},
 };
@@ -52,6 +53,7 @@ pub struct Gateway {
     pub(super) keys: Arc<dyn Keys>,
     pub(super) sessions: Option<Sessions>,
     pub(super) metrics: Metrics,
+    pub(super) ssh: Ssh,
     pub(super) upstreams: Upstreams,
 }
 
@@ -98,6 +100,9 @@ impl Gateway {
         let Some(target) = self.domain.target(public) else {
             return own::answer(self.sessions.as_ref(), request, &self.domain).await;
         };
+        if request.uri().path() == ssh::PATH {
+            return self.carry(client, request, target).await;
+        }
         if own::is_reserved(request.uri().path()) {
             return Err(Failure::Reserved);
         }
@@ -246,8 +251,7 @@ impl Visit<'_> {
         }
         head.uri = Uri::from_parts(uri).map_err(|_| Failure::BadHost)?;
         if let Some(upgrade) = &self.upgrade {
-            head.headers.insert(UPGRADE, upgrade.protocol.clone());
-            head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            headers::change(&mut head.headers, upgrade.protocol.clone());
         }
         Ok(())
     }
@@ -290,8 +294,7 @@ impl Visit<'_> {
         let Some(upgrade) = self.upgrade.take() else { return Err(Failure::NotHttp(self.target.clone())) };
         let protocol = response.headers().get(UPGRADE).cloned().unwrap_or(upgrade.protocol);
         let mut answer = answered(response, Lease::Over, pulse.clone()).map(|_| Body::empty());
-        answer.headers_mut().insert(UPGRADE, protocol);
-        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers::change(answer.headers_mut(), protocol);
         let slot = self.client.slot.clone();
         self.client.tunnels.spawn(async move {
             tunnel::copy(upgrade.client, spark, pulse).await;

@@ -216,14 +216,17 @@ impl Dial {
     }
 }
 
-/// Connects to the guest of a Spark, and wakes it for that.
+/// Connects to the guest of a Spark, which `awake` finds and wakes for that.
 ///
 /// # Errors
 /// [`DialError`] when it can't be reached in time.
-pub async fn tcp<S: Sparks>(sparks: &S, spark: &Key, port: u16) -> Result<TcpStream, DialError> {
+pub async fn tcp<F>(spark: &Key, port: u16, awake: impl Fn() -> F) -> Result<TcpStream, DialError>
+where
+    F: Future<Output = Result<Awake, WakeError>>,
+{
     let mut tries = Tries::new();
     loop {
-        let awake = tries.awake(sparks, spark, port).await?;
+        let awake = tries.awake(spark, port, awake()).await?;
         match connect(spark, awake.ip, port).await {
             Ok(stream) => return Ok(stream),
             Err(error) => tries.pause(error).await?,
@@ -240,7 +243,7 @@ async fn dial<S: Sparks>(
 ) -> Result<Connected, DialError> {
     let mut tries = Tries::new();
     loop {
-        let awake = tries.awake(sparks, spark, credentials.port).await?;
+        let awake = tries.awake(spark, credentials.port, sparks.awake(spark)).await?;
         match log_in(credentials, spark, &awake, user, slot).await {
             Ok(guest) => return Ok(Connected { guest, woken: tries.woken }),
             Err(error) => tries.pause(error).await?,
@@ -259,8 +262,13 @@ impl Tries {
         Self { began: Instant::now(), woken: false }
     }
 
-    async fn awake<S: Sparks>(&mut self, sparks: &S, spark: &Key, port: u16) -> Result<Awake, DialError> {
-        let awake = sparks.awake(spark).await.map_err(|error| match error {
+    async fn awake(
+        &mut self,
+        spark: &Key,
+        port: u16,
+        awake: impl Future<Output = Result<Awake, WakeError>>,
+    ) -> Result<Awake, DialError> {
+        let awake = awake.await.map_err(|error| match error {
             // In the words of one that can't be reached.
             WakeError::Astray { address, .. } => DialError::Unreachable {
                 spark: spark.clone(),

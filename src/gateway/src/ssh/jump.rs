@@ -5,7 +5,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use sparks_api::{Recording, SSH_PORT};
+use sparks_api::{Recording, SSH_PORT, Spark};
 use sparks_ssh::{
     Packets,
     mux::{Channel, ChannelReader, ChannelWriter, Connection, Incoming, Limits, OpenRequest, PacketBuf},
@@ -109,7 +109,7 @@ async fn jump<S: Sparks>(shared: &Shared<S>, jumper: &Jumper, host: &str, port: 
             tracing::info!(spark = %place.spark, from = %jumper.client, key = jumper.credential.fingerprint(), reason = %refusal, "a jump was refused");
             refuse(request, &format!("{} does not exist, or does not know your key", place.spark)).await;
         }
-        Ok(_) if entry.is_some_and(|entry| recording(&entry) == Recording::Required) => {
+        Ok(_) if entry.is_some_and(|entry| recording(&entry.spark) == Recording::Required) => {
             let text = format!("sessions of {0} are recorded, and come in by ssh {0}@GATEWAY", place.spark);
             refuse(request, &text).await;
         }
@@ -118,8 +118,8 @@ async fn jump<S: Sparks>(shared: &Shared<S>, jumper: &Jumper, host: &str, port: 
 }
 
 /// Whether its sessions are recorded.
-pub fn recording(entry: &Entry) -> Recording {
-    let ssh = entry.spark.status.as_ref().and_then(|status| status.ssh.as_ref());
+pub fn recording(spark: &Spark) -> Recording {
+    let ssh = spark.status.as_ref().and_then(|status| status.ssh.as_ref());
     ssh.map(|ssh| ssh.recording).unwrap_or_default()
 }
 
@@ -156,7 +156,8 @@ async fn connect<S: Sparks>(
     request: OpenRequest,
 ) {
     shared.sparks.active(&place.spark);
-    match dial::tcp(&shared.sparks, &place.spark, shared.credentials.port).await {
+    let awake = || shared.sparks.awake(&place.spark);
+    match dial::tcp(&place.spark, shared.credentials.port, awake).await {
         Ok(stream) => {
             let _counted = shared.metrics.session("jump");
             let began = std::time::Instant::now();

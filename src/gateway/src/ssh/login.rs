@@ -187,7 +187,7 @@ impl<S: Sparks> Login<S> {
 
     /// Begins to connect to the guest, if that isn't done already.
     fn dial(&mut self, entry: &Entry, place: &Place, user: &str) {
-        let tapped = recording(entry) != Recording::Off;
+        let tapped = recording(&entry.spark) != Recording::Off;
         if self.dial.as_ref().is_some_and(|dial| dial.is_for(place, user, tapped)) {
             return;
         }

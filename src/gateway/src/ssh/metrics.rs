@@ -19,7 +19,7 @@ pub struct Result {
 /// Labels: what kind of session.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct Kind {
-    /// `relay` or `jump`.
+    /// `relay`, `jump`, or `tunnel` for what comes by way of the HTTP server.
     pub kind: &'static str,
 }
 
@@ -57,7 +57,7 @@ impl Metrics {
         sub.register("logins", "Attempts to authenticate, by result", metrics.logins.clone());
         sub.register(
             "sessions",
-            "SSH connections that are relayed, and those of jump hosts",
+            "SSH connections that are relayed, those of jump hosts, and those that come by way of HTTP",
             metrics.sessions.clone(),
         );
         sub.register(

@@ -30,6 +30,7 @@ use sparks_ssh::transport::{PublicKey, server_config};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use self::jump::recording;
 use self::{
     access::Circumstances,
     authorities::Authorities,

@@ -85,7 +85,7 @@ pub async fn serve<S: Sparks>(
         () = client.ended() => return None,
     };
     observe(shared, since, &connected);
-    let recording = recording(&entry);
+    let recording = recording(&entry.spark);
     let recorded = Recorded { spark: entry.spark, user, who: granted.who, client: address, recording };
     let ready = match connected {
         Ok(connected) => tap(shared, recorded).await.map(|tap| (connected, tap)),

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use http::{Request, StatusCode};
-use prometheus_client::encoding::text::encode;
 use spark_client::access::Scope;
 use sparks_gateway::{directory::WakeError, http::Flags};
 
@@ -210,8 +209,7 @@ async fn answers_are_counted_by_class_and_reason_and_by_no_name() {
     ask(&world, get("api", "/", &[])).await;
     ask(&world, get("nope", "/", &[("sparks-token", &token(&Scope::namespace(NAMESPACE)))])).await;
     ask(&world, get("nope", "/", &[])).await;
-    let mut text = String::new();
-    encode(&mut text, &world.registry).unwrap();
+    let text = world.metrics();
     for line in [
         "sparks_gateway_http_requests_total{class=\"2xx\"} 1",
         "sparks_gateway_http_requests_total{class=\"4xx\"} 2",

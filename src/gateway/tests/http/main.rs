@@ -10,6 +10,7 @@ mod passing;
 mod recordings;
 mod reuse;
 mod service;
+mod ssh;
 mod streams;
 mod upgrades;
 mod waking;

@@ -11,15 +11,16 @@ use std::{
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use prometheus_client::registry::Registry;
+use prometheus_client::{encoding::text::encode, registry::Registry};
 use spark_client::access::{Key, Scope};
 use sparks_api::{
-    Spark, SparkSpec, SparkStatus,
+    SSH_PORT, Spark, SparkSpec, SparkStatus,
     conditions::{READY, condition, reason},
 };
 use sparks_gateway::{
     directory::{Awake, WakeError},
-    http::{Computers, Flags, Found, Keys, Metrics, Sessions, Setup},
+    http::{Computers, Flags, Found, Keys, Metrics, Sessions, Setup, Ssh},
+    ssh,
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -33,7 +34,7 @@ pub struct World {
     pub sparks: Arc<Sparks>,
     pub stop: CancellationToken,
     pub served: JoinHandle<()>,
-    pub registry: Registry,
+    registry: Registry,
 }
 
 /// The Sparks that there are.
@@ -54,6 +55,8 @@ struct Entry {
 #[derive(Clone)]
 pub enum State {
     Up,
+    /// It has a pod and is not Ready.
+    Starting,
     Asleep,
     Down(WakeError),
 }
@@ -79,6 +82,12 @@ impl Sparks {
         self.all.lock().unwrap()[&format!("{NAMESPACE}/{name}")].state.send_replace(state);
     }
 
+    /// Changes what there is to know of a Spark.
+    pub fn change(&self, name: &str, change: impl FnOnce(&mut Spark)) {
+        let mut all = self.all.lock().unwrap();
+        change(Arc::make_mut(&mut all.get_mut(&format!("{NAMESPACE}/{name}")).unwrap().spark));
+    }
+
     pub fn active(&self) -> usize {
         self.active.load(Ordering::SeqCst)
     }
@@ -87,17 +96,22 @@ impl Sparks {
         self.waits.load(Ordering::SeqCst)
     }
 
-    async fn wait(&self, namespace: &str, name: &str) -> Result<Awake, WakeError> {
+    async fn wait(
+        &self,
+        namespace: &str,
+        name: &str,
+        is_enough: impl FnMut(&State) -> bool,
+    ) -> Result<Awake, WakeError> {
         let id = format!("{namespace}/{name}");
         let unknown = || WakeError::Unknown { spark: format!("{name}.{namespace}") };
         let receiver = self.all.lock().unwrap().get(&id).map(|entry| entry.state.subscribe());
         let mut receiver = receiver.ok_or_else(unknown)?;
         let woken = matches!(*receiver.borrow(), State::Asleep);
         self.waits.fetch_add(1, Ordering::SeqCst);
-        let state = receiver.wait_for(|state| !matches!(state, State::Asleep)).await.unwrap().clone();
+        let state = receiver.wait_for(is_enough).await.unwrap().clone();
         match state {
             State::Down(why) => Err(why),
-            State::Up | State::Asleep => {
+            State::Up | State::Starting | State::Asleep => {
                 let spark = self.all.lock().unwrap()[&id].spark.clone();
                 if let Some(port) = self.moving.lock().unwrap().take() {
                     self.put(name, spark.status.as_ref().unwrap().public, port, State::Up);
@@ -113,8 +127,12 @@ impl Computers for Sparks {
         self.all.lock().unwrap().get(&format!("{namespace}/{name}")).map(|entry| entry.spark.clone())
     }
 
+    fn awake<'a>(&'a self, namespace: &'a str, name: &'a str) -> BoxFuture<'a, Result<Awake, WakeError>> {
+        Box::pin(self.wait(namespace, name, |state| !matches!(state, State::Asleep)))
+    }
+
     fn serving<'a>(&'a self, namespace: &'a str, name: &'a str) -> BoxFuture<'a, Result<Awake, WakeError>> {
-        Box::pin(self.wait(namespace, name))
+        Box::pin(self.wait(namespace, name, |state| !matches!(state, State::Asleep | State::Starting)))
     }
 
     fn active(&self, _: &str, _: &str) {
@@ -165,6 +183,23 @@ impl World {
     }
 
     pub async fn with(flags: Flags, sessions: Option<Sessions>) -> Self {
+        Self::start(flags, sessions, SSH_PORT).await
+    }
+
+    /// A gateway and the private Spark `api`, whose guest listens on this port and whose service on none.
+    pub async fn ssh(port: u16, flags: Flags) -> Self {
+        let world = Self::start(flags, None, port).await;
+        world.sparks.put("api", false, 1, State::Up);
+        world
+    }
+
+    pub fn metrics(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).unwrap();
+        text
+    }
+
+    async fn start(flags: Flags, sessions: Option<Sessions>, ssh_port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (sparks, stop) = (Arc::<Sparks>::default(), CancellationToken::new());
@@ -176,6 +211,7 @@ impl World {
             keys: Arc::new(FixedKeys),
             sessions,
             metrics: Metrics::new(&mut registry),
+            ssh: Ssh { port: ssh_port, metrics: ssh::Metrics::new(&mut registry) },
         };
         let served = tokio::spawn(setup.serve(listener, stop.clone()));
         Self { address, sparks, stop, served, registry }
