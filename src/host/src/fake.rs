@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::attach::AttachReport;
 use crate::container::ContainerError;
 use crate::copy::CopyReport;
-use crate::host::{AttachRequest, AttachedDisk, Containers, HostError, ImageSource, Volumes};
+use crate::host::{AttachRequest, AttachedDisk, Cleared, Containers, HostError, ImageSource, Volumes};
 use crate::pool::{
     CreateTimings, CreatedVolume, Disk, DiskSource, DiskUsage, Image, PoolError, PoolStats, Reaped,
     TrashEntry, Volume, VolumeRequest,
@@ -276,7 +276,12 @@ impl Volumes for FakeHost {
 }
 
 impl Containers for FakeHost {
-    fn attach(&self, container_id: &str, request: &AttachRequest) -> Result<AttachReport, HostError> {
+    fn attach(
+        &self,
+        container_id: &str,
+        request: &AttachRequest,
+        cleared: Cleared,
+    ) -> Result<AttachReport, HostError> {
         let mut state = self.begin(Operation::Attach)?;
         let volume = state.volume(&request.volume_uid)?;
         let disks = request.mounts.iter().map(|mount| &mount.disk).chain([&request.root_disk]);
@@ -285,6 +290,7 @@ impl Containers for FakeHost {
             volume.disk(&disk).ok_or(PoolError::NoDisk { uid, disk })?;
         }
         state.container(container_id)?.attached.push(request.clone());
+        cleared();
         Ok(AttachReport::default())
     }
 

@@ -110,10 +110,20 @@ pub trait Volumes: Send + Sync {
     fn remove_image(&self, key: &str) -> Result<(), HostError>;
 }
 
+/// Called when a root that was replaced has gone; dropped when none will be.
+pub type Cleared = Box<dyn FnOnce() + Send>;
+
 /// The containers of this node.
 pub trait Containers: Send + Sync {
     /// Makes the disks of a volume the root and the mounts of a running container; also replaces a root in place.
-    fn attach(&self, container_id: &str, request: &AttachRequest) -> Result<AttachReport, HostError>;
+    /// `cleared` is called once the old root is no longer mounted, soon after this returns; until then a process that is
+    /// started in the container from outside may find itself in it.
+    fn attach(
+        &self,
+        container_id: &str,
+        request: &AttachRequest,
+        cleared: Cleared,
+    ) -> Result<AttachReport, HostError>;
     /// The disk of this pool that the container stands in; `None` while it stands in its image.
     fn attached_disk(&self, container_id: &str) -> Result<Option<AttachedDisk>, HostError>;
     /// Waits until the container's init process is gone; false if it is still there after `timeout`. A container that

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::attach::{self, AttachPlan, AttachReport, MountPath, PlannedMount};
 use crate::container::{Container, ContainerError};
 use crate::copy::{self, CopyReport};
-use crate::host::{AttachRequest, AttachedDisk, Containers, HostError, ImageSource, Volumes};
+use crate::host::{AttachRequest, AttachedDisk, Cleared, Containers, HostError, ImageSource, Volumes};
 use crate::pool::{
     CreatedVolume, DiskUsage, Image, Pool, PoolStats, Reaped, TrashEntry, Volume, VolumeRequest,
 };
@@ -112,7 +112,12 @@ impl Volumes for LinuxHost {
 }
 
 impl Containers for LinuxHost {
-    fn attach(&self, container_id: &str, request: &AttachRequest) -> Result<AttachReport, HostError> {
+    fn attach(
+        &self,
+        container_id: &str,
+        request: &AttachRequest,
+        cleared: Cleared,
+    ) -> Result<AttachReport, HostError> {
         let open = |disk: &str| self.pool.open_disk(&request.volume_uid, disk);
         let root = open(&request.root_disk)?;
         let disks = request.mounts.iter().map(|mount| {
@@ -132,7 +137,7 @@ impl Containers for LinuxHost {
             hostname: request.hostname.clone(),
         };
         let container = self.container(container_id)?;
-        Ok(attach::attach(&container, &plan)?)
+        Ok(attach::attach(&container, &plan, cleared)?)
     }
 
     fn attached_disk(&self, container_id: &str) -> Result<Option<AttachedDisk>, HostError> {

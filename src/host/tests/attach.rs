@@ -8,13 +8,13 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use common::pod::TestPod;
 use common::{TestPool, fork_of, spec, write, write_text};
-use sparks_host::attach::{
-    AttachError, AttachPlan, AttachReport, HostFile, MountPath, PlannedMount, Step, attach,
-};
+use sparks_host::attach::{AttachError, AttachPlan, AttachReport, HostFile, MountPath, PlannedMount, Step};
+use sparks_host::container::Container;
 use sparks_host::pool::DiskSource;
 use sparks_host::safe_path::Found;
 
@@ -29,6 +29,14 @@ fn volume(pool: &TestPool, uid: &str) {
     }
     write_text(&root.join("etc/which"), &format!("{uid}\n"));
     write_text(&pool.disk(uid, "data").join("which"), &format!("data-of-{uid}\n"));
+}
+
+/// Attaches, and waits until the old root has gone.
+fn attach(container: &Container, plan: &AttachPlan<'_>) -> Result<AttachReport, AttachError> {
+    let (cleared, is_cleared) = mpsc::channel();
+    let attached = sparks_host::attach::attach(container, plan, move || cleared.send(()).unwrap());
+    assert_eq!(is_cleared.recv().is_ok(), attached.is_ok());
+    attached
 }
 
 fn attach_volume(pod: &TestPod, pool: &TestPool, uid: &str) -> Result<AttachReport, AttachError> {
@@ -348,7 +356,7 @@ fn a_process_without_namespaces_of_its_own_is_never_attached() {
     let pool = TestPool::new();
     volume(&pool, "a");
     let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-    let container = sparks_host::container::Container::of_process("x", child.id() as i32).unwrap();
+    let container = Container::of_process("x", child.id() as i32).unwrap();
     let root = pool.open_disk("a", "root").unwrap();
     let plan = AttachPlan { root: root.as_fd(), mounts: vec![], files: vec![], hostname: Some("x".into()) };
     let error = attach(&container, &plan).unwrap_err();

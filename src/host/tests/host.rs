@@ -63,14 +63,14 @@ fn an_image_becomes_the_root_of_a_running_pod() {
     host.create_volume(&request("a", &disks)).unwrap();
     assert_eq!(host.read_file(&id, "/resolv").unwrap().unwrap(), b"pod-resolv\n");
     assert_eq!(host.attached_disk(&id).unwrap(), None);
-    assert!(host.attach(&id, &request_for("a", "/data")).unwrap().warnings.is_empty());
+    assert!(host.attach(&id, &request_for("a", "/data"), Box::new(|| ())).unwrap().warnings.is_empty());
     let attached = AttachedDisk { volume_uid: "a".into(), disk: "root".into() };
     assert_eq!(host.attached_disk(&id).unwrap(), Some(attached));
     assert_eq!(pod.read("/etc/which"), "from-the-image");
     assert_eq!(pod.run("test -O /etc/which && echo mine"), "mine", "IDs were mapped back");
     assert_eq!(pod.read("/etc/hostname"), "api");
 
-    let error = host.attach(&id, &request_for("a", "/proc/x")).unwrap_err();
+    let error = host.attach(&id, &request_for("a", "/proc/x"), Box::new(|| ())).unwrap_err();
     assert!(matches!(error, HostError::Attach(AttachError::MountPath { .. })), "{error}");
     assert!(!host.wait_gone(&id, Duration::from_millis(1)).unwrap());
     pod.stop();
@@ -113,7 +113,7 @@ fn volumes_keep_their_promises(host: &dyn Host) {
     let nowhere = "0123456789abcdef";
     assert!(host.wait_gone(nowhere, Duration::ZERO).unwrap());
     let request = AttachRequest { mounts: vec![], ..request_for("b", "/data") };
-    let error = host.attach(nowhere, &request).unwrap_err();
+    let error = host.attach(nowhere, &request, Box::new(|| ())).unwrap_err();
     assert!(matches!(error, HostError::Container(ContainerError::NotFound(_))), "{error}");
 }
 
@@ -156,7 +156,7 @@ fn the_fake_host_remembers_what_was_attached_and_connected() {
     let disks = [spec("root", DiskSource::Empty, None), spec("data", DiskSource::Empty, None)];
     host.create_volume(&request("a", &disks)).unwrap();
     assert_eq!(host.attached_disk("c").unwrap(), None);
-    host.attach("c", &request_for("a", "/data")).unwrap();
+    host.attach("c", &request_for("a", "/data"), Box::new(|| ())).unwrap();
     assert_eq!(host.attaches("c"), [request_for("a", "/data")]);
     assert_eq!(host.attached_disk("c").unwrap().unwrap().volume_uid, "a");
     assert_eq!(host.read_file("c", "/etc/resolv.conf").unwrap().unwrap(), b"nameserver 10.0.0.1\n");

@@ -18,9 +18,9 @@ use crate::container::Container;
 use crate::safe_path::{HostileRoot, SafePathError};
 
 /// Detached, ID-mapped mounts of the plan's subvolumes.
-pub(super) struct Trees<'a> {
+pub(super) struct Trees {
     root: OwnedFd,
-    mounts: Vec<(OwnedFd, &'a str)>,
+    mounts: Vec<(OwnedFd, String)>,
     files: Option<OwnedFd>,
     service_account: &'static str,
 }
@@ -43,15 +43,15 @@ pub(super) fn isolated_user_namespace(container: &Container) -> Result<OwnedFd> 
     container.namespace("user").map_err(|_| AttachError::Gone)
 }
 
-pub(super) fn clone_trees<'a>(
-    plan: &'a AttachPlan<'_>,
+pub(super) fn clone_trees(
+    plan: &AttachPlan<'_>,
     prepared: Prepared,
     user_namespace: BorrowedFd<'_>,
-) -> Result<Trees<'a>> {
+) -> Result<Trees> {
     let root = clone_mapped(plan.root, user_namespace, false)?;
     let mounts = prepared.order.iter().map(|&index| {
         let mount = &plan.mounts[index];
-        Ok((clone_mapped(mount.disk, user_namespace, mount.read_only)?, mount.path.relative()))
+        Ok((clone_mapped(mount.disk, user_namespace, mount.read_only)?, mount.path.relative().to_owned()))
     });
     let mounts = mounts.collect::<Result<_>>()?;
     Ok(Trees { root, mounts, files: prepared.files, service_account: prepared.service_account })
@@ -88,7 +88,7 @@ pub(super) fn map(tree: &OwnedFd, user_namespace: BorrowedFd<'_>, attributes: u6
 }
 
 /// Runs in the pod's mount and UTS namespaces, on a thread of its own.
-pub(super) fn switch(trees: &Trees<'_>, hostname: Option<&str>, clock: &mut Clock) -> Result<()> {
+pub(super) fn switch(trees: &Trees, hostname: Option<&str>, clock: &mut Clock) -> Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let old_root = rustix::fs::open("/", flags, Mode::empty()).map_err(failed(Step::Enter, "open"))?;
     clock.step(Step::Enter);
@@ -182,9 +182,14 @@ fn move_onto(tree: &OwnedFd, directory: impl AsFd, path: &std::ffi::CStr, step: 
 }
 
 /// Makes the mounted tree the root of everybody in the namespace. The old root then lies on top of the new one, at
-/// "." (pivot_root(2), "pivot_root(".", ".")"), and is detached with all that is mounted in it.
+/// "." (pivot_root(2), "pivot_root(".", ".")").
 fn pivot(new_root: &OwnedFd) -> Result<()> {
     rustix::process::fchdir(new_root).map_err(failed(Step::Pivot, "fchdir"))?;
-    rustix::process::pivot_root(c".", c".").map_err(failed(Step::Pivot, "pivot_root"))?;
-    rustix::mount::unmount(c".", UnmountFlags::DETACH).map_err(failed(Step::Pivot, "umount2"))
+    rustix::process::pivot_root(c".", c".").map_err(failed(Step::Pivot, "pivot_root"))
+}
+
+/// Takes the old root away, with all that is mounted in it. To be called where [`switch`] was, after it.
+pub(super) fn detach_old_root() {
+    // It lies where pivot_root has just put it, so that there is nothing that could be refused.
+    let _ = rustix::mount::unmount(c".", UnmountFlags::DETACH);
 }

@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -229,6 +230,27 @@ impl Container {
         let map = IdMap::parse(&read("uid_map")?, &read("gid_map")?);
         self.check_alive()?;
         Ok(map)
+    }
+
+    /// As [`Container::enter`], for work that has more to do after its answer, which it gives to the function that it is
+    /// called with.
+    pub(crate) fn enter_for_answer<T: Send + 'static>(
+        &self,
+        namespaces: ThreadNameSpaceType,
+        work: impl FnOnce(&dyn Fn(T)) + Send + 'static,
+    ) -> io::Result<T> {
+        let pidfd = self.pidfd.try_clone()?;
+        let (sender, answer) = mpsc::channel();
+        let run = move || {
+            // Who asked may have panicked.
+            let tell = |answer| drop(sender.send(answer));
+            match enter_namespaces(pidfd.as_fd(), namespaces) {
+                Ok(()) => work(&|answer| tell(Ok(answer))),
+                Err(error) => tell(Err(error)),
+            }
+        };
+        std::thread::Builder::new().name("in-pod".into()).spawn(run)?;
+        answer.recv().unwrap_or_else(|_| Err(io::Error::other("the thread in the pod gave no answer")))
     }
 
     /// Runs `work` on a thread of its own inside namespaces of the container. The thread ends with it, so no other

@@ -14,7 +14,7 @@ use sparks_host::{
     pool::{DiskUsage, PoolError, VolumeRequest},
 };
 use sparks_proto::Computer;
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     blocked::{Blocked, Retry},
@@ -40,6 +40,8 @@ pub struct Applied {
     pub blocked: Vec<Blocked>,
     /// When to look again, if not only on events.
     retry: Option<Retry>,
+    /// Ends when the root that was replaced has gone.
+    clearing: Option<oneshot::Receiver<()>>,
 }
 
 impl Applied {
@@ -92,7 +94,10 @@ pub async fn apply(agent: &Arc<Agent>, volume: &Volume, plan: Plan) -> Applied {
                 Ok(())
             }
             Step::Quiesce { container } => quiesce(agent, &container).await,
-            Step::Attach { container, instead_of } => attach(agent, volume, &container, instead_of).await,
+            Step::Attach { container, instead_of } => {
+                let attached = attach(agent, volume, &container, instead_of).await;
+                attached.map(|clearing| applied.clearing = Some(clearing))
+            }
             Step::Run { container, computer } => run(agent, &container, &computer).await,
             Step::Trash { deadline } => trash(agent, volume, deadline).await,
             Step::RemoveFinalizer => super::write::remove_finalizer(agent, volume).await,
@@ -102,6 +107,10 @@ pub async fn apply(agent: &Arc<Agent>, volume: &Volume, plan: Plan) -> Applied {
             applied.block(blocked);
             break;
         }
+    }
+    // Meanwhile the guest has begun to start the service. Before that nobody is told to come in.
+    if let Some(clearing) = applied.clearing.take() {
+        let _ = clearing.await;
     }
     applied
 }
@@ -189,7 +198,7 @@ async fn attach(
     volume: &Volume,
     container: &str,
     instead_of: Standing,
-) -> Result<(), Blocked> {
+) -> Result<oneshot::Receiver<()>, Blocked> {
     let started = Instant::now();
     let guest = guest(agent, container)?;
     // Two Volumes may want the same pod for a moment: the second one finds it taken.
@@ -204,8 +213,15 @@ async fn attach(
         });
     }
     let (request, id) = (request(agent, volume, &guest), container.to_owned());
-    let attached =
-        agent.blocking(move |host| host.attach(&id, &request)).await.map_err(|e| lost(ATTACHED, e))?;
+    let (cleared, clearing) = oneshot::channel();
+    // Who no longer waits needs not be told.
+    let cleared = Box::new(move || {
+        let _ = cleared.send(());
+    });
+    let attached = agent
+        .blocking(move |host| host.attach(&id, &request, cleared))
+        .await
+        .map_err(|e| lost(ATTACHED, e))?;
     let report = attached.map_err(|error| failed(agent, operation::ATTACH, ATTACHED, &error))?;
     let (took, uid) = (started.elapsed(), volume.uid().unwrap_or_default());
     guest.stands_in(Standing::Volume(uid.clone()));
@@ -223,7 +239,7 @@ async fn attach(
         }
         agent.triggers.uid(&before);
     }
-    Ok(())
+    Ok(clearing)
 }
 
 fn request(agent: &Agent, volume: &Volume, guest: &Guest) -> AttachRequest {

@@ -350,7 +350,7 @@ async fn a_running_spark_is_adopted_without_being_disturbed() {
         files: vec![],
         hostname: None,
     };
-    host.attach("c1", &attach).expect("attached before this agent began");
+    host.attach("c1", &attach, Box::new(|| ())).expect("attached before this agent began");
     let mut bench = Bench::new(host);
     bench.apply("v", json!({"attachment": attachment("p", true)}));
     bench.pod("p", Some("c1"));

@@ -18,8 +18,10 @@ use super::{
 };
 use crate::guest::{GuestView, Standing};
 
-/// A usage that moved by less than this and by less than a hundredth isn't worth a write.
+/// A usage that moved by less than this and by less than a hundredth isn't worth a write,
 const USAGE_STEP: i64 = 16 << 20;
+/// nor one that moved by less than this: the first blocks of each new fork would cost two.
+const USAGE_LEAST: i64 = 1 << 20;
 /// Between two writes of what a guest says, or of usage.
 const SOFT_INTERVAL: Duration = Duration::from_secs(1);
 /// Writes in quick succession after which all writes keep [`SOFT_INTERVAL`].
@@ -158,7 +160,7 @@ fn usage(old: &[DiskUsage], disks: &pool::Volume, memory: &Memory, anew: bool) -
 
 /// Whether a usage changed by so much that people want to know.
 pub fn moved(old: &DiskUsage, new: &DiskUsage) -> bool {
-    let far = |a: i64, b: i64| (a - b).abs() > USAGE_STEP || (a - b).abs() > a / 100;
+    let far = |a: i64, b: i64| (a - b).abs() > (a / 100).clamp(USAGE_LEAST, USAGE_STEP);
     far(old.referenced_bytes, new.referenced_bytes) || far(old.exclusive_bytes, new.exclusive_bytes)
 }
 

@@ -233,3 +233,21 @@ fn an_idle_time_is_shown_once_it_lasted_as_long_as_the_attachment_says() {
         assert_eq!(again, shows_in.map(Duration::from_secs), "{asked:?} at {now}");
     }
 }
+
+#[test]
+fn a_usage_is_told_when_it_moved_by_a_hundredth_but_not_for_a_few_blocks() {
+    let disk =
+        |bytes: i64| DiskUsage { referenced_bytes: 1 << 30, exclusive_bytes: bytes, ..DiskUsage::default() };
+    let (mib, gib) = (1 << 20, 1 << 30);
+    for (before, now, told) in [
+        (0, 4096, false),
+        (0, mib, false),
+        (0, mib + 1, true),
+        (mib, 0, false),
+        (gib, gib + 10 * mib, false),
+        (gib, gib + 11 * mib, true),
+        (100 * gib, 100 * gib + 17 * mib, true),
+    ] {
+        assert_eq!(moved(&disk(before), &disk(now)), told, "{before} to {now}");
+    }
+}
