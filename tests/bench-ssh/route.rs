@@ -18,8 +18,8 @@ pub enum Route {
     Jump,
     /// The same with that cipher, both times.
     JumpAlike,
-    /// `spark ssh`: by way of the API server, encrypted end to end, inside of its TLS.
-    ApiServer,
+    /// `spark ssh`: by TCP through the gateway, encrypted once and end to end; the API server lets the key in.
+    Spark,
 }
 
 /// In the order in which they are measured.
@@ -30,7 +30,7 @@ pub const ALL: [Route; 7] = [
     Route::SshdAlike,
     Route::GatewayAlike,
     Route::JumpAlike,
-    Route::ApiServer,
+    Route::Spark,
 ];
 
 impl Route {
@@ -43,7 +43,7 @@ impl Route {
             Self::GatewayAlike => "gateway, alike",
             Self::Jump => "jump host",
             Self::JumpAlike => "jump host, alike",
-            Self::ApiServer => "`spark ssh`",
+            Self::Spark => "`spark ssh`",
         }
     }
 
@@ -56,7 +56,7 @@ impl Route {
             Self::GatewayAlike => "gateway-alike",
             Self::Jump => "jump",
             Self::JumpAlike => "jump-alike",
-            Self::ApiServer => "here.spark",
+            Self::Spark => "here.spark",
         }
     }
 }

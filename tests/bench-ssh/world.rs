@@ -48,14 +48,22 @@ impl World {
         world.make_key();
         world.make_origin(arguments)?;
         world.make_sparks()?;
-        world.write_configuration(&arguments.gateway_ssh)?;
+        world.write_configuration(arguments)?;
         write_zeros(&world.near_file(), arguments.mib)?;
         for route in ALL {
             eventually(route.title(), || {
                 world.ssh(route).arg("true").output().ok()?.status.success().then_some(())
             });
         }
+        world.check_spark()?;
         Ok(world)
+    }
+
+    /// It says nothing when it goes by way of the API server instead, where a connection has no address.
+    fn check_spark(&self) -> anyhow::Result<()> {
+        let said = self.ssh(Route::Spark).arg("echo $SSH_CONNECTION").output()?;
+        anyhow::ensure!(!said.stdout.starts_with(b"127.0.0.1 65535 "), "`spark ssh` can't reach the gateway");
+        Ok(())
     }
 
     /// The namespace.
@@ -169,12 +177,12 @@ impl World {
         Ok(())
     }
 
-    fn write_configuration(&self, gateway: &str) -> anyhow::Result<()> {
-        let (host, port) = gateway.rsplit_once(':').context("the gateway's address is HOST:PORT")?;
+    fn write_configuration(&self, arguments: &Arguments) -> anyhow::Result<()> {
+        let gateway = arguments.gateway_ssh.rsplit_once(':');
+        let (host, port) = gateway.context("the gateway's address is HOST:PORT")?;
         let (namespace, folder) = (self.namespace(), self.folder.path().display());
         let ip = pod_ip(namespace, "sshd");
-        // As users get it.
-        let api_server = spark(namespace, &["ssh-config", "--stdout"]).ok();
+        let by_spark = self.ssh_config(&arguments.gateway_http)?;
         let text = format!(
             "Host *-alike\n  Ciphers {ALIKE_CIPHER}\n  KexAlgorithms {ALIKE_EXCHANGE}\n\
              Host sshd sshd-alike\n  HostName {ip}\n  Port {SSHD_PORT}\n  User root\n\
@@ -183,12 +191,20 @@ impl World {
              Host jump\n  ProxyJump door\n\
              Host jump-alike\n  ProxyJump door-alike\n\
              Host jump jump-alike\n  HostName here.{namespace}\n  User root\n\
-             {api_server}\n\
+             {by_spark}\n\
              Host *\n  IdentityFile {folder}/key\n  IdentitiesOnly yes\n  StrictHostKeyChecking accept-new\n  \
              UserKnownHostsFile {folder}/known_hosts\n  LogLevel ERROR\n  BatchMode yes\n  \
              IgnoreUnknown ObscureKeystrokeTiming\n  ObscureKeystrokeTiming no\n"
         );
         Ok(std::fs::write(self.path("config"), text)?)
+    }
+
+    /// What users get of `spark ssh-config`, with a key that is made here.
+    fn ssh_config(&self, gateway_http: &str) -> anyhow::Result<String> {
+        let home = format!("HOME={}", self.folder.path().display());
+        let gateway = format!("SPARKS_GATEWAY_URL=http://{gateway_http}");
+        run("env", &[&home, &gateway, "spark", "-n", self.namespace(), "ssh-config", "-q"], "").ok();
+        Ok(std::fs::read_to_string(self.path(".ssh/spark.conf"))?)
     }
 
     /// Waits until a Spark sleeps and nothing else goes on: no pod of it, and the pool full.

@@ -1,13 +1,16 @@
-//! OpenSSH's programs, told how to reach a Spark by way of the API server.
+//! OpenSSH's programs, told how to reach a Spark.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use clap::Args;
 use spark_client::ConnectOptions;
 
-use crate::errors::CliError;
+use crate::errors::{CliError, warn};
+use crate::gateway::{GatewayArgs, SYSTEM_NAMESPACE};
+use crate::identity;
 
 /// Ends the names of Sparks in `ssh_config`: `ssh api.spark`, `ssh api.team-a.spark`.
 pub const SUFFIX: &str = ".spark";
@@ -38,10 +41,77 @@ impl Myself {
         Self { words }
     }
 
-    /// A verb of it, as `ssh_config` wants a command: quoted for the shell, `%` doubled. `host` is left as it is.
-    pub fn command(&self, verb: &str, host: &str) -> String {
-        let words: Vec<String> = self.words.iter().map(|word| quoted(word)).collect();
-        format!("{} {verb} {host}", words.join(" "))
+    /// A verb of it with these options, as `ssh_config` wants a command: quoted for the shell, `%` doubled. `host` is left
+    /// as it is.
+    fn command(&self, verb: &str, options: &[String], host: &str) -> String {
+        let quote = |words: &[String]| words.iter().map(|word| quoted(word) + " ").collect::<String>();
+        format!("{}{verb} {}{host}", quote(&self.words), quote(options))
+    }
+}
+
+/// By which way the bytes of a connection may go.
+#[derive(Clone, Debug, Args)]
+pub struct WayArgs {
+    /// Which gateway
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+    /// Go by way of the API server, also where the gateway can be reached
+    #[arg(long)]
+    pub no_gateway: bool,
+}
+
+/// By which way the bytes of a connection go.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// Private key to log in with at the end of the gateway's way; there is none by way of the API server.
+    identity: Option<PathBuf>,
+    gateway: GatewayArgs,
+    is_verbose: bool,
+}
+
+impl WayArgs {
+    /// Makes the key if it isn't there. Where it can't be made, the way by the API server is still there.
+    pub fn prepare(self, is_verbose: bool) -> Way {
+        self.way(is_verbose, |folder| identity::ensure(&folder))
+    }
+
+    /// The same, and leaves everything as it is.
+    pub fn plan(self) -> Way {
+        self.way(false, |folder| Ok(identity::path(&folder)))
+    }
+
+    fn way(self, is_verbose: bool, key: impl FnOnce(PathBuf) -> Result<PathBuf, CliError>) -> Way {
+        let way = Way { identity: None, gateway: self.gateway, is_verbose };
+        if self.no_gateway {
+            return way;
+        }
+        match identity::folder().and_then(key) {
+            Ok(path) => Way { identity: Some(path), ..way },
+            Err(error) => {
+                if is_verbose {
+                    warn(&format!("not through the gateway: {error}"));
+                }
+                way
+            }
+        }
+    }
+}
+
+impl Way {
+    /// What `ssh-proxy` is told.
+    fn options(&self) -> Vec<String> {
+        let Some(identity) = &self.identity else { return Vec::new() };
+        let mut all = vec!["--identity".to_owned(), identity.to_string_lossy().into_owned()];
+        if let Some(gateway) = &self.gateway.gateway_url {
+            all.extend(["--gateway-url".into(), gateway.to_string()]);
+        }
+        if self.gateway.system_namespace != SYSTEM_NAMESPACE {
+            all.extend(["--system-namespace".into(), self.gateway.system_namespace.clone()]);
+        }
+        if self.is_verbose {
+            all.push("--verbose".into());
+        }
+        all
     }
 }
 
@@ -56,12 +126,18 @@ fn quoted(word: &str) -> String {
     }
 }
 
+/// A path in `ssh_config`.
+fn quoted_path(path: &Path) -> String {
+    let escaped = path.to_string_lossy().replace('%', "%%").replace('\\', r"\\").replace('"', r#"\""#);
+    format!("\"{escaped}\"")
+}
+
 /// Options of ssh that hold for every Spark. The host key is known from the Spark's status; the right to run commands
-/// in the Spark is the key.
-pub fn settings(myself: &Myself) -> Vec<(&'static str, String)> {
-    vec![
-        ("ProxyCommand", myself.command("ssh-proxy", "%n")),
-        ("KnownHostsCommand", myself.command("ssh-known-hosts", "%n")),
+/// in the Spark is the key, or admits the one that is only for this.
+pub fn settings(myself: &Myself, way: &Way) -> Vec<(&'static str, String)> {
+    let mut all: Vec<(&'static str, String)> = vec![
+        ("ProxyCommand", myself.command("ssh-proxy", &way.options(), "%n")),
+        ("KnownHostsCommand", myself.command("ssh-known-hosts", &[], "%n")),
         ("UserKnownHostsFile", "none".into()),
         ("GlobalKnownHostsFile", "none".into()),
         ("StrictHostKeyChecking", "yes".into()),
@@ -71,12 +147,16 @@ pub fn settings(myself: &Myself) -> Vec<(&'static str, String)> {
         ("Ciphers", "^aes256-gcm@openssh.com,aes128-gcm@openssh.com".into()),
         ("PreferredAuthentications", "none,publickey".into()),
         ("ServerAliveInterval", "30".into()),
-    ]
+    ];
+    if let Some(identity) = &way.identity {
+        all.extend([("IdentityFile", quoted_path(identity)), ("IdentitiesOnly", "yes".into())]);
+    }
+    all
 }
 
 /// The same as arguments.
-pub fn options(myself: &Myself) -> Vec<OsString> {
-    settings(myself)
+pub fn options(myself: &Myself, way: &Way) -> Vec<OsString> {
+    settings(myself, way)
         .into_iter()
         .flat_map(|(name, value)| [OsString::from("-o"), OsString::from(format!("{name}={value}"))])
         .collect()
@@ -128,6 +208,16 @@ mod tests {
         }
     }
 
+    fn way(identity: Option<&str>) -> Way {
+        let gateway = GatewayArgs { gateway_url: None, system_namespace: SYSTEM_NAMESPACE.into() };
+        Way { identity: identity.map(Into::into), gateway, is_verbose: false }
+    }
+
+    fn value(way: &Way, wanted: &str) -> Option<String> {
+        let all = settings(&Myself::at(Path::new("spark"), &ConnectOptions::default()), way);
+        all.into_iter().find(|(key, _)| *key == wanted).map(|(_, value)| value)
+    }
+
     #[test]
     fn the_proxy_reaches_the_cluster_that_was_named_whatever_its_name() {
         let options = ConnectOptions {
@@ -137,15 +227,43 @@ mod tests {
         };
         let myself = Myself::at(Path::new("/usr/bin/spark"), &options);
         let expected = r"/usr/bin/spark --kubeconfig '/a b/100%%'\''s' --context dev ssh-proxy %n";
-        assert_eq!(myself.command("ssh-proxy", "%n"), expected);
+        assert_eq!(myself.command("ssh-proxy", &[], "%n"), expected);
     }
 
     #[test]
     fn the_host_key_is_the_clusters_word_and_never_a_file() {
-        let all = settings(&Myself::at(Path::new("spark"), &ConnectOptions::default()));
-        let of = |name: &str| all.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str());
-        assert_eq!(of("StrictHostKeyChecking"), Some("yes"));
-        assert_eq!(of("UserKnownHostsFile"), Some("none"));
-        assert_eq!(of("KnownHostsCommand"), Some("spark ssh-known-hosts %n"));
+        let of = |name: &str| value(&way(None), name);
+        assert_eq!(of("StrictHostKeyChecking").as_deref(), Some("yes"));
+        assert_eq!(of("UserKnownHostsFile").as_deref(), Some("none"));
+        assert_eq!(of("KnownHostsCommand").as_deref(), Some("spark ssh-known-hosts %n"));
+    }
+
+    #[test]
+    fn the_proxy_lets_in_the_key_that_ssh_logs_in_with() {
+        let way = way(Some("/home/a \"b\"/50%/key"));
+        assert_eq!(value(&way, "IdentityFile").as_deref(), Some(r#""/home/a \"b\"/50%%/key""#));
+        assert_eq!(value(&way, "IdentitiesOnly").as_deref(), Some("yes"));
+        let proxy = r#"spark ssh-proxy --identity '/home/a "b"/50%%/key' %n"#;
+        assert_eq!(value(&way, "ProxyCommand").as_deref(), Some(proxy));
+    }
+
+    #[test]
+    fn without_the_gateway_no_key_is_named() {
+        let args = |no_gateway| WayArgs { gateway: way(None).gateway, no_gateway };
+        assert!(args(false).plan().identity.is_some());
+        let way = args(true).plan();
+        assert_eq!((value(&way, "IdentityFile"), value(&way, "IdentitiesOnly")), (None, None));
+        assert_eq!(value(&way, "ProxyCommand").as_deref(), Some("spark ssh-proxy %n"));
+    }
+
+    #[test]
+    fn the_proxy_goes_to_the_gateway_that_was_named() {
+        let gateway = GatewayArgs {
+            gateway_url: Some("https://x.org".parse().unwrap()),
+            system_namespace: "elsewhere".into(),
+        };
+        let way = Way { gateway, is_verbose: true, ..way(Some("/key")) };
+        let expected = "--identity /key --gateway-url https://x.org --system-namespace elsewhere --verbose";
+        assert_eq!(way.options().join(" "), expected);
     }
 }

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::api::{AttachParams, LogParams};
 use sparks_api::conditions::{self, READY, reason};
 use sparks_api::{Spark, SparkPhase};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::error::Subject;
@@ -191,21 +191,45 @@ impl Sparks {
         self.start_process(spark, argv.into(), true, false).await
     }
 
-    /// Speaks SSH with the guest's own server: whoever may run commands in a Spark needs no key there.
+    /// Speaks SSH with the guest's own server: whoever may run commands in a Spark needs no key there. The Spark is
+    /// taken as it was last seen, and not asked for again.
     ///
     /// # Errors
     /// As [`Sparks::exec`].
-    pub async fn ssh(&self, spark: &str) -> Result<Process> {
+    pub async fn ssh(&self, spark: &Spark) -> Result<Process> {
         let argv = [GUEST, "ssh", "--stdio"].map(String::from);
-        self.start_process(spark, argv.into(), true, false).await
+        self.start_in(spark, argv.into(), true, false).await
+    }
+
+    /// Lets whoever has this key log in at the Spark's SSH port within the next minute, as whoever may run commands in
+    /// it: `key` is a public key as OpenSSH writes it. The Spark is taken as it was last seen.
+    ///
+    /// # Errors
+    /// As [`Sparks::exec`], and [`Error::Exec`] when the guest doesn't take it or is too old to know how.
+    pub async fn admit(&self, spark: &Spark, key: &str) -> Result<()> {
+        let argv = [GUEST, "ssh", "--admit"].map(String::from);
+        let process = self.start_in(spark, argv.into(), true, false).await?;
+        let line = format!("{key}\n");
+        // It stays open: API servers before 1.30 can't tell of its end without ending the connection.
+        let (mut open, stdin) = tokio::io::duplex(line.len());
+        open.write_all(line.as_bytes()).await?;
+        let mut complaint = Vec::new();
+        match process.run(stdin, tokio::io::sink(), &mut complaint).await? {
+            0 => Ok(()),
+            _ => Err(Error::Exec(String::from_utf8_lossy(&complaint).trim().to_owned())),
+        }
     }
 
     async fn start_process(&self, spark: &str, argv: Vec<String>, stdin: bool, tty: bool) -> Result<Process> {
-        let found = self.get(spark).await?;
-        let pod = running_pod(&found)?;
-        if is_drowsy(&found) {
+        self.start_in(&self.get(spark).await?, argv, stdin, tty).await
+    }
+
+    async fn start_in(&self, found: &Spark, argv: Vec<String>, stdin: bool, tty: bool) -> Result<Process> {
+        let pod = running_pod(found)?;
+        let spark = found.metadata.name.clone().unwrap_or_default();
+        if is_drowsy(found) {
             // Whoever comes in just before it falls asleep shall not be cut off.
-            self.wake(spark).await?;
+            self.wake(&spark).await?;
         }
         let params = AttachParams {
             container: Some(CONTAINER.into()),
@@ -221,7 +245,7 @@ impl Sparks {
         let subject = Subject { kind: "pod", name: pod, namespace: self.namespace.clone() };
         let socket = opened.map_err(|error| subject.error(error))?;
         let (resizer, sizes) = channel(1);
-        Ok(Process { spark: spark.into(), socket, sizes, resizer: tty.then_some(Resizer(resizer)) })
+        Ok(Process { spark, socket, sizes, resizer: tty.then_some(Resizer(resizer)) })
     }
 
     /// The logs of a Spark since it was started last.

@@ -27,9 +27,10 @@ Usage:
       Write files and directories to standard output as a tar stream.
   sparks-guest tar-in [--into DIR] [--rename NAME] [--no-same-owner]
       Extract a tar stream from standard input; never outside of DIR (default: the current directory).
-  sparks-guest ssh --connection FD | --stdio
+  sparks-guest ssh --connection FD | --stdio | --admit
       Serve one SSH connection: on a socket, with what PID 1 says on standard input; or on standard input and output,
-      for whoever may run programs in the pod.
+      for whoever may run programs in the pod. --admit lets whoever has the public key on standard input log in at the
+      SSH port as anybody within the next minute.
   sparks-guest sftp
       Serve files on standard input and output by SFTP.
   sparks-guest --help | --version
@@ -51,6 +52,8 @@ pub enum Command {
     TarIn(ExtractOptions),
     /// `ssh`.
     Ssh(Entrance),
+    /// `ssh --admit`.
+    Admit,
     /// `sftp`.
     Sftp,
     /// `rc`, which only a session runs.
@@ -83,7 +86,7 @@ pub enum ArgumentError {
     #[error("tar-out needs at least one path")]
     NoPath,
     /// `ssh` on nothing.
-    #[error("ssh needs --connection FD, a number above 2, or --stdio")]
+    #[error("ssh needs --connection FD, a number above 2, --stdio or --admit")]
     Entrance,
     /// A new name that is more than a name.
     #[error("`{0}` is no file name to rename to; give one name without a slash")]
@@ -158,17 +161,18 @@ fn tar_in(mut parser: lexopt::Parser) -> Result<Command, ArgumentError> {
 }
 
 fn ssh(mut parser: lexopt::Parser) -> Result<Command, ArgumentError> {
-    let entrance = match parser.next()? {
+    let command = match parser.next()? {
         Some(Short('h') | Long("help")) => return Ok(Command::Help),
-        Some(Long("stdio")) => Entrance::Stdio,
-        Some(Long("connection")) => Entrance::Connection(
+        Some(Long("admit")) => Command::Admit,
+        Some(Long("stdio")) => Command::Ssh(Entrance::Stdio),
+        Some(Long("connection")) => Command::Ssh(Entrance::Connection(
             parser.value()?.string()?.parse().ok().filter(|fd| *fd > 2).ok_or(ArgumentError::Entrance)?,
-        ),
+        )),
         Some(other) => return Err(other.unexpected().into()),
         None => return Err(ArgumentError::Entrance),
     };
     match parser.next()? {
-        None => Ok(Command::Ssh(entrance)),
+        None => Ok(command),
         Some(more) => Err(more.unexpected().into()),
     }
 }
@@ -246,7 +250,13 @@ mod tests {
     fn ssh_has_exactly_one_entrance() {
         assert_eq!(parsed(&["ssh", "--stdio"]).unwrap(), Command::Ssh(Entrance::Stdio));
         assert_eq!(parsed(&["ssh", "--connection", "7"]).unwrap(), Command::Ssh(Entrance::Connection(7)));
-        for wrong in [&["ssh"][..], &["ssh", "--connection", "2"], &["ssh", "--stdio", "--connection", "7"]] {
+        assert_eq!(parsed(&["ssh", "--admit"]).unwrap(), Command::Admit);
+        for wrong in [
+            &["ssh"][..],
+            &["ssh", "--connection", "2"],
+            &["ssh", "--stdio", "--connection", "7"],
+            &["ssh", "--admit", "--stdio"],
+        ] {
             assert!(parsed(wrong).is_err(), "{wrong:?}");
         }
     }

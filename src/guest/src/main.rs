@@ -51,6 +51,10 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error, ssh::FAILED_EXIT),
         },
+        Command::Admit => match ssh::admit::main() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, 1),
+        },
         Command::Sftp => ssh::sftp::main(),
         Command::Rc { command } => ssh::session::rc::main(command.into_iter()),
         Command::Help => print(arguments::HELP),

@@ -79,7 +79,9 @@ async fn run() -> Result<(), Pid1Error> {
             _ = interrupt.recv() => guest.end(Ending::Exit),
             Some(event) = happened.recv() => guest.control(event),
             stream = guest.reception.accept() => guest.reception.receive(stream, Instant::now()),
-            Some(question) = asked.recv() => drop(question.send(guest.reception.server())),
+            Some(asked) = asked.recv() => {
+                asked.answer_by(|question| guest.reception.answer(question, Instant::now()));
+            }
             Some((pid, answer)) = probed.recv() => guest.plan.probed(pid, answer, Instant::now()),
             () = sleep_until(wake) => {}
         }

@@ -106,6 +106,18 @@ fn options_of_a_key_are_kept() {
 }
 
 #[test]
+fn an_admitted_key_is_a_bare_one_and_opens_more_than_a_line_with_that_key() {
+    let sshd = Sshd::with("", |server, folder| {
+        let line = server.authorized_keys.remove(0);
+        server.authorized_keys.push(format!("command=\"echo forced\" {line}"));
+        server.admitted_keys = vec![line, format!("no-pty {}", new_key(&folder.join("with-options")))];
+    });
+    assert_eq!(sshd.says("echo in"), "in\n");
+    assert!(sshd.log().contains("by \"kubectl exec\""), "{}", sshd.log());
+    assert_refused(&try_key(&sshd, "with-options", "true"));
+}
+
+#[test]
 fn certificates_are_held_to_their_time_their_principals_and_their_options() {
     let certificates: [(&str, &[&str]); 5] = [
         ("good", &["-V", "-1h:+1h"]),

@@ -7,7 +7,8 @@ mod sshd;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use pod::{Agent, Pod, eventually, script, text};
@@ -15,6 +16,15 @@ use russh::keys::PrivateKey;
 use russh::keys::ssh_key::private::Ed25519Keypair;
 use sparks_proto::{FromGuest, Service, SshServer, ToGuest};
 use sshd::{complaints, new_key, printed};
+
+/// A port on which a pod may listen later. It is none of those that the kernel gives to whoever asks for any, as the
+/// other tests do all the time.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 10_000).unwrap() + 10_000;
+    let mut ports = std::iter::repeat_with(|| first + NEXT.fetch_add(1, Ordering::Relaxed));
+    ports.find(|port| TcpListener::bind(("::", *port)).is_ok()).unwrap()
+}
 
 /// A client of a pod.
 struct Client<'a> {
@@ -24,8 +34,7 @@ struct Client<'a> {
 
 impl<'a> Client<'a> {
     fn of(pod: &'a Pod) -> Self {
-        let free = TcpListener::bind("[::]:0").unwrap();
-        let port = free.local_addr().unwrap().port();
+        let port = free_port();
         new_key(&pod.path("key"));
         let host_key = PrivateKey::from(Ed25519Keypair::from_seed(&[7; 32]));
         let known = format!("* {}\n", host_key.public_key().to_openssh().unwrap());
@@ -37,7 +46,7 @@ impl<'a> Client<'a> {
         SshServer {
             port: self.port,
             host_key: "07".repeat(32),
-            authorized_keys: vec![std::fs::read_to_string(self.pod.path("key.pub")).unwrap()],
+            authorized_keys: vec![self.public_key()],
             ..SshServer::default()
         }
     }
@@ -77,13 +86,62 @@ impl<'a> Client<'a> {
     }
 
     fn enter(&self, uid: &str) -> String {
+        format!("-oProxyCommand={} --stdio", self.guest_ssh(uid))
+    }
+
+    /// `guest ssh`, as the container runtime would start it as that user of the pod.
+    fn guest_ssh(&self, uid: &str) -> String {
         let guest = env!("CARGO_BIN_EXE_sparks-guest");
         let Pod { socket, guest: pid, .. } = self.pod;
         format!(
-            "-oProxyCommand=env SPARKS_CONTROL_SOCKET={socket} nsenter --target {pid} --pid --mount \
-             setpriv --reuid {uid} --clear-groups {guest} ssh --stdio"
+            "env SPARKS_CONTROL_SOCKET={socket} nsenter --target {pid} --pid --mount \
+             setpriv --reuid {uid} --clear-groups {guest} ssh"
         )
     }
+
+    /// A server that knows nobody.
+    fn strangers_only(&self) -> SshServer {
+        SshServer { authorized_keys: vec![], ..self.server() }
+    }
+
+    /// `guest ssh --admit` with this line.
+    fn admit(&self, uid: &str, line: &str) -> Output {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("exec {} --admit", self.guest_ssh(uid))]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // It may refuse before it has read anything; its input stays open until it has ended.
+        let _ = stdin.write_all(line.as_bytes());
+        child.wait_with_output().unwrap()
+    }
+
+    fn public_key(&self) -> String {
+        std::fs::read_to_string(self.pod.path("key.pub")).unwrap()
+    }
+
+    fn is_refused(&self) -> bool {
+        let output = self.ssh("127.0.0.1").arg("true").output().unwrap();
+        complaints(&output).contains("Permission denied")
+    }
+}
+
+/// A way to that port on which nothing of the client passes before `then` has returned, and the server has spoken by then.
+fn held_up(port: u16, then: impl FnOnce() + Send + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let near = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let mut client = listener.accept().unwrap().0;
+        let mut server = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let mut greeting = [0; 8];
+        server.read_exact(&mut greeting).unwrap();
+        then();
+        client.write_all(&greeting).unwrap();
+        let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+        std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+        std::io::copy(&mut server, &mut client)
+    });
+    near
 }
 
 fn idle(message: &FromGuest) -> Option<Option<u64>> {
@@ -205,6 +263,57 @@ fn whoever_may_run_programs_in_the_pod_needs_no_key() {
     let nobody = nobody.arg(client.enter("0")).arg("true").output().unwrap();
     assert!(complaints(&nobody).contains("Permission denied"), "{}", complaints(&nobody));
     eventually("nobody is left", || pod.others().is_empty().then_some(()));
+}
+
+#[test]
+fn whoever_may_run_programs_in_the_pod_comes_in_by_tcp_with_any_key() {
+    let pod = Pod::start();
+    let mut agent = pod.greeted();
+    let client = Client::of(&pod);
+    assert_eq!(client.admit("0", &client.public_key()).status.code(), Some(1), "nobody is there yet");
+    agent.run_with(None, Some(client.strangers_only()));
+    agent.until_state("it runs", |state| state.ready);
+    assert!(client.is_refused());
+    let refused = client.admit("0", &format!("no-pty {}", client.public_key()));
+    assert!(complaints(&refused).contains("is no public key"), "{}", complaints(&refused));
+    assert!(client.is_refused());
+    printed(&client.admit("0", &client.public_key()));
+    assert!(client.says("echo $SSH_CONNECTION").starts_with("127.0.0.1 "));
+    // Another computer knows nothing of it.
+    agent.send(&ToGuest::Quiesce);
+    agent.until("quiesced", |message| matches!(message, FromGuest::Quiesced).then_some(()));
+    agent.run_with(None, Some(client.strangers_only()));
+    agent.until_state("it runs", |state| state.ready);
+    assert!(client.is_refused());
+}
+
+#[test]
+fn a_key_may_be_admitted_when_its_client_is_there_already() {
+    let pod = Pod::start();
+    let mut agent = pod.greeted();
+    let client = Client::of(&pod);
+    agent.run_with(None, Some(client.strangers_only()));
+    agent.until_state("it runs", |state| state.ready);
+    let mut admit = Command::new("sh");
+    admit.args(["-c", &format!("exec {} --admit", client.guest_ssh("0"))]);
+    admit.stdin(std::fs::File::open(pod.path("key.pub")).unwrap());
+    let port = held_up(client.port, move || assert!(admit.status().unwrap().success()));
+    let output = Client { port, pod: &pod }.ssh("127.0.0.1").arg("echo in").output().unwrap();
+    assert_eq!(printed(&output), "in\n");
+}
+
+#[test]
+fn only_root_of_the_pod_admits_anybody() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let pod = Pod::start();
+    let mut agent = pod.greeted();
+    let client = Client::of(&pod);
+    agent.run_with(None, Some(client.strangers_only()));
+    agent.until_state("it runs", |state| state.ready);
+    assert!(!client.admit("4711", &client.public_key()).status.success());
+    assert!(client.is_refused());
 }
 
 #[test]

@@ -45,6 +45,7 @@ fn server(ssh: &AttachedSsh, host_key: String) -> SshServer {
         gateway_keys: ssh.gateway_keys.clone(),
         authorized_keys: ssh.authorized_keys.clone(),
         user_ca_keys: ssh.user_ca_keys.clone(),
+        admitted_keys: Vec::new(),
     }
 }
 

@@ -42,12 +42,42 @@ pub struct SshServer {
     pub authorized_keys: Vec<String>,
     /// Public keys of user certificate authorities.
     pub user_ca_keys: Vec<String>,
+    /// Public keys that may enter as anybody for a short while: [`SshQuestion::Admit`]. PID 1 fills them in; the node
+    /// agent never does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub admitted_keys: Vec<String>,
 }
 
 impl std::fmt::Debug for SshServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SshServer").field("port", &self.port).finish_non_exhaustive()
     }
+}
+
+/// What a process of the pod asks the guest about SSH. Not the node agent: there is another socket for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "type")]
+pub enum SshQuestion {
+    /// What an SSH server needs to know. Answered by [`SshAnswer::Server`].
+    Server,
+    /// Let in whoever has this key, for a short while. Answered by [`SshAnswer::Admitted`].
+    Admit {
+        /// A public key as OpenSSH writes it, and nothing else.
+        key: String,
+    },
+}
+
+/// What the guest answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "type")]
+#[allow(clippy::large_enum_variant, reason = "there is one answer at a time")]
+pub enum SshAnswer {
+    /// What an SSH server needs to know.
+    Server(SshServer),
+    /// The key opens.
+    Admitted,
+    /// There is no SSH here yet, or not at the moment.
+    NotYet,
 }
 
 /// A Spark's service, with its environment resolved.
@@ -104,4 +134,21 @@ pub struct ServiceState {
     pub restarts: u32,
     /// One sentence on what is wrong, such as `the service exited with status 1; it is restarted in 4 s`.
     pub message: Option<String>,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_says_nothing_of_admitted_keys_where_there_are_none_and_needs_not_hear_of_them() {
+        let server = SshServer { port: 2222, ..SshServer::default() };
+        let mut told = serde_json::to_value(SshAnswer::Server(server.clone())).unwrap();
+        assert_eq!(told.get("admittedKeys"), None);
+        assert_eq!(serde_json::from_value::<SshAnswer>(told.clone()).unwrap(), SshAnswer::Server(server));
+        told["admittedKeys"] = serde_json::json!(["a"]);
+        let SshAnswer::Server(heard) = serde_json::from_value(told).unwrap() else { panic!("no server") };
+        assert_eq!(heard.admitted_keys, ["a"]);
+    }
 }

@@ -1,6 +1,7 @@
-//! `spark ssh` and its relatives: no key, no gateway, only the right to run commands.
+//! `spark ssh` and its relatives: no key of the user's, only the right to run commands.
 
-use sparks_tests::{eventually, inside, run, shared, spark};
+use sparks_api::SSH_PORT;
+use sparks_tests::{Said, eventually, get_spark, inside, run, shared, spark};
 
 use super::guest_house;
 
@@ -9,6 +10,39 @@ fn spark_ssh_needs_no_key_and_gives_the_exit_code() {
     guest_house();
     let said = spark(shared(), &["ssh", "house", "cat /etc/hostname; echo oops >&2; exit 9"]);
     assert_eq!((said.out.as_str(), said.err.trim(), said.code), ("house", "oops", 9));
+}
+
+/// `spark` where the gateway's address is known.
+fn by_gateway(words: &[&str]) -> Said {
+    let gateway =
+        std::env::var("SPARKS_GATEWAY_HTTP").expect("SPARKS_GATEWAY_HTTP names the gateway: run `make test`");
+    let url = format!("SPARKS_GATEWAY_URL=http://{gateway}");
+    run("env", &[&[&url, "spark", "-n", shared()], words].concat(), "")
+}
+
+#[test]
+fn spark_ssh_goes_through_the_gateway_to_the_sparks_own_port_unless_told_not_to() {
+    guest_house();
+    let command = "echo $SSH_CONNECTION";
+    // What a connection on standard input and output says.
+    let by_exec = "127.0.0.1 65535 127.0.0.1 22";
+    assert_eq!(by_gateway(&["ssh", "--no-gateway", "house", command]).ok(), by_exec);
+    let spark = get_spark(shared(), "house");
+    let own_port = format!(" {} {SSH_PORT}", spark["status"]["podIP"].as_str().unwrap());
+    let said = by_gateway(&["ssh", "-v", "house", command]);
+    assert!(said.out.ends_with(&own_port), "{said:?}");
+    assert!(said.err.contains("spark: through the gateway"), "{said:?}");
+}
+
+#[test]
+fn spark_scp_carries_files_through_the_gateway() {
+    let door = guest_house();
+    let (up, down) = (door.path("gateway-up"), door.path("gateway-down"));
+    let data: Vec<u8> = (0..3_000_001_u32).map(|n| (n % 251) as u8).collect();
+    std::fs::write(&up, &data).unwrap();
+    by_gateway(&["scp", up.to_str().unwrap(), "house:/tmp/through-the-gateway"]).ok();
+    by_gateway(&["scp", "house:/tmp/through-the-gateway", down.to_str().unwrap()]).ok();
+    assert!(std::fs::read(down).unwrap() == data);
 }
 
 #[test]

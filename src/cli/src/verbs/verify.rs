@@ -150,7 +150,8 @@ async fn expect(sparks: &Sparks, name: &str, wanted: &'static str) -> Result<(),
 /// An SSH server says its name first, RFC 4253, section 4.2; without an answer it hangs up.
 async fn greeted(sparks: &Sparks, name: &str) -> Result<(), Broken> {
     let (mut said, mut complaints) = (Vec::new(), Vec::new());
-    sparks.ssh(name).await?.run(&b""[..], &mut said, &mut complaints).await?;
+    let spark = sparks.get(name).await?;
+    sparks.ssh(&spark).await?.run(&b""[..], &mut said, &mut complaints).await?;
     if said.starts_with(b"SSH-2.0-") {
         return Ok(());
     }

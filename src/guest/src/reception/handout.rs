@@ -1,6 +1,6 @@
-//! How `ssh --stdio`, which the container runtime starts and not PID 1, learns what PID 1 knows: by an abstract socket.
-//! Each side checks the other one: PID 1 that a root of its own user namespace asks, who could read PID 1's memory
-//! anyway, and the process that PID 1 answers.
+//! How `ssh --stdio` and `ssh --admit`, which the container runtime starts and not PID 1, and connections under way speak
+//! to PID 1: by an abstract socket. Each side checks the other one: PID 1 that a root of its own user namespace asks, who
+//! could read PID 1's memory anyway, and the process that PID 1 answers.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;
@@ -8,7 +8,7 @@ use std::os::unix::net::{SocketAddr, UnixListener as StdListener};
 use std::time::Duration;
 
 use rustix::process::Pid;
-use sparks_proto::SshServer;
+use sparks_proto::{SshAnswer, SshQuestion, SshServer};
 use tokio::net::{UnixListener, UnixStream, unix::UCred};
 use tokio::sync::{mpsc, oneshot};
 
@@ -16,9 +16,21 @@ use crate::control::ControlError;
 use crate::{control, log};
 
 /// A question, and where the answer goes.
-pub type Question = oneshot::Sender<Option<SshServer>>;
+#[derive(Debug)]
+pub struct Asked {
+    question: SshQuestion,
+    answer: oneshot::Sender<SshAnswer>,
+}
 
-/// How long anybody may take to read the answer. One is answered at a time.
+impl Asked {
+    /// Answers it.
+    pub fn answer_by(self, know: impl FnOnce(SshQuestion) -> SshAnswer) {
+        // Whoever went away meanwhile needs no answer.
+        let _ = self.answer.send(know(self.question));
+    }
+}
+
+/// How long anybody may take to ask and to read the answer. One is answered at a time.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Pause after an accept failed.
@@ -32,7 +44,7 @@ fn name() -> String {
 ///
 /// # Errors
 /// When the name is taken.
-pub fn listen(questions: mpsc::Sender<Question>) -> Result<(), ControlError> {
+pub fn listen(questions: mpsc::Sender<Asked>) -> Result<(), ControlError> {
     let name = name();
     let open = || {
         let listener = StdListener::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
@@ -44,7 +56,7 @@ pub fn listen(questions: mpsc::Sender<Question>) -> Result<(), ControlError> {
     Ok(())
 }
 
-async fn serve(listener: UnixListener, questions: mpsc::Sender<Question>) {
+async fn serve(listener: UnixListener, questions: mpsc::Sender<Asked>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -54,18 +66,19 @@ async fn serve(listener: UnixListener, questions: mpsc::Sender<Question>) {
             log::line(format_args!("ssh: refused to tell a process that is not root"));
             continue;
         }
-        let (question, answer) = oneshot::channel();
-        if questions.send(question).await.is_err() {
+        // Who is too slow or speaks nonsense has no answer.
+        let _ = tokio::time::timeout(PATIENCE, converse(stream, &questions)).await;
+        if questions.is_closed() {
             return;
         }
-        let Ok(server) = answer.await else { continue };
-        let _ = tokio::time::timeout(PATIENCE, tell(stream, server)).await;
     }
 }
 
-async fn tell(mut stream: UnixStream, server: Option<SshServer>) {
-    // Whoever went away meanwhile needs no answer.
-    let _ = sparks_proto::write(&mut stream, &server).await;
+async fn converse(mut stream: UnixStream, questions: &mpsc::Sender<Asked>) -> Option<()> {
+    let question = sparks_proto::read(&mut stream).await.ok()?;
+    let (answer, answered) = oneshot::channel();
+    questions.send(Asked { question, answer }).await.ok()?;
+    sparks_proto::write(&mut stream, &answered.await.ok()?).await.ok()
 }
 
 /// The kernel translates: another user namespace's root has another uid, another PID namespace's process the pid 0.
@@ -90,11 +103,29 @@ pub enum AskError {
     NotYet,
 }
 
-/// Asks PID 1.
+/// Asks PID 1 what an SSH server needs to know.
 ///
 /// # Errors
 /// [`AskError`].
 pub async fn ask() -> Result<SshServer, AskError> {
+    match put(&SshQuestion::Server).await? {
+        SshAnswer::Server(server) => Ok(server),
+        SshAnswer::Admitted | SshAnswer::NotYet => Err(AskError::NotYet),
+    }
+}
+
+/// Lets PID 1 admit whoever has this key.
+///
+/// # Errors
+/// [`AskError`].
+pub async fn admit(key: String) -> Result<(), AskError> {
+    match put(&SshQuestion::Admit { key }).await? {
+        SshAnswer::Admitted => Ok(()),
+        SshAnswer::Server(_) | SshAnswer::NotYet => Err(AskError::NotYet),
+    }
+}
+
+async fn put(question: &SshQuestion) -> Result<SshAnswer, AskError> {
     let mut stream = UnixStream::from_std({
         let stream = std::os::unix::net::UnixStream::connect_addr(&SocketAddr::from_abstract_name(name())?)?;
         stream.set_nonblocking(true)?;
@@ -104,5 +135,6 @@ pub async fn ask() -> Result<SshServer, AskError> {
     if peer.uid() != 0 || peer.pid() != Some(Pid::INIT.as_raw_pid()) {
         return Err(AskError::Impostor);
     }
-    sparks_proto::read::<Option<SshServer>>(&mut stream).await?.ok_or(AskError::NotYet)
+    sparks_proto::write(&mut stream, question).await?;
+    Ok(sparks_proto::read(&mut stream).await?)
 }

@@ -1,6 +1,7 @@
 //! PID 1's part of SSH: it accepts, and starts one process for each connection. SSH itself is spoken in there, so that
 //! a bug in it ends one connection, and what it needs of memory goes with it.
 
+mod admitted;
 mod handout;
 mod start;
 
@@ -11,14 +12,16 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::process::{Pid, Signal, kill_process};
-use sparks_proto::SshServer;
+use sparks_proto::{SshAnswer, SshQuestion, SshServer};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::log;
 use crate::processes::{self, Process};
 use crate::reap::Exit;
 
-pub use handout::{AskError, ask, listen};
+use admitted::Admitted;
+
+pub use handout::{AskError, admit, ask, listen};
 
 /// So many connections at a time. A further one takes the place of the oldest that hasn't logged in yet.
 const MOST_CONNECTIONS: usize = 256;
@@ -38,6 +41,8 @@ pub struct Reception {
     retry_at: Option<Instant>,
     /// Nobody is let in while the guest is no computer; who comes then waits in the backlog.
     open: bool,
+    /// Whom `ssh --admit` has announced.
+    admitted: Admitted,
     connections: HashMap<Pid, Instant>,
 }
 
@@ -57,9 +62,10 @@ impl Reception {
         }
     }
 
-    /// Lets nobody in for now.
+    /// Lets nobody in for now. Whoever was announced has to be announced again.
     pub fn close(&mut self) {
         self.open = false;
+        self.admitted.clear();
     }
 
     /// When [`Reception::listen`] is to be called next.
@@ -104,17 +110,30 @@ impl Reception {
         if self.connections.len() >= MOST_CONNECTIONS && !self.make_room() {
             return log::line(format_args!("ssh: refused one more than {MOST_CONNECTIONS} connections"));
         }
-        let Some(server) = &self.server else { return };
-        let started = stream.into_std().and_then(|stream| start::start(stream.into(), server));
+        let Some(server) = self.server(now) else { return };
+        let started = stream.into_std().and_then(|stream| start::start(stream.into(), &server));
         match started {
             Ok(pid) => drop(self.connections.insert(pid, now)),
             Err(error) => log::line(format_args!("ssh: a connection could not be served: {error}")),
         }
     }
 
-    /// What an `ssh --stdio` needs to know, while the guest is a computer.
-    pub fn server(&self) -> Option<SshServer> {
-        self.server.clone().filter(|_| self.open)
+    /// Answers another process of the pod.
+    pub fn answer(&mut self, question: SshQuestion, now: Instant) -> SshAnswer {
+        let Some(server) = self.server(now) else { return SshAnswer::NotYet };
+        match question {
+            SshQuestion::Server => SshAnswer::Server(server),
+            SshQuestion::Admit { key } => {
+                self.admitted.admit(key, now);
+                SshAnswer::Admitted
+            }
+        }
+    }
+
+    /// What an SSH server needs to know, while the guest is a computer.
+    fn server(&mut self, now: Instant) -> Option<SshServer> {
+        let server = self.server.clone().filter(|_| self.open)?;
+        Some(SshServer { admitted_keys: self.admitted.valid(now), ..server })
     }
 
     /// Notes the end of a process.
@@ -192,6 +211,26 @@ mod tests {
         assert!(!reception.is_stranger(&process(20, 1)));
     }
 
+    #[test]
+    fn whom_a_computer_admits_no_other_computer_knows() {
+        let (mut reception, now) = (Reception::default(), Instant::now());
+        let admit = || SshQuestion::Admit { key: "key".into() };
+        assert_eq!(reception.answer(admit(), now), SshAnswer::NotYet);
+        // Nothing listens: the port is not what this is about.
+        (reception.server, reception.open) = (Some(SshServer::default()), true);
+        let admitted = |reception: &mut Reception| match reception.answer(SshQuestion::Server, now) {
+            SshAnswer::Server(server) => server.admitted_keys,
+            answer => panic!("{answer:?}"),
+        };
+        assert!(admitted(&mut reception).is_empty(), "what was refused is not remembered");
+        assert_eq!(reception.answer(admit(), now), SshAnswer::Admitted);
+        assert_eq!(admitted(&mut reception), ["key"]);
+        reception.close();
+        assert_eq!(reception.answer(SshQuestion::Server, now), SshAnswer::NotYet);
+        reception.open = true;
+        assert!(admitted(&mut reception).is_empty());
+    }
+
     #[tokio::test]
     async fn a_port_in_use_is_tried_again_and_kept_from_then_on() {
         let taken = std::net::TcpListener::bind("[::]:0").unwrap();
@@ -206,7 +245,7 @@ mod tests {
         assert!(reception.listener.is_some() && reception.wake_at().is_none());
 
         reception.close();
-        assert!(reception.server().is_none());
+        assert!(reception.server(now).is_none());
         let waits = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         reception.open(Some(SshServer { host_key: "other".into(), ..server }), now);
         let accepted = reception.accept().await;

@@ -10,7 +10,7 @@ use rustix::io::FdFlags;
 use rustix::process::Pid;
 use sparks_proto::SshServer;
 
-use crate::launch;
+use crate::{control, launch};
 
 /// This very program, wherever its file is since the root was swapped.
 const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -29,7 +29,9 @@ pub fn start(socket: OwnedFd, server: &SshServer) -> io::Result<Pid> {
     let fd = socket.as_raw_fd();
     let mut command = Command::new(OWN_PROGRAM);
     command.arg0("sparks-guest").args(["ssh", "--connection", &fd.to_string()]);
-    command.env_clear().envs(std::env::vars_os().filter(|(name, _)| launch::is_passed_on(name)));
+    // It asks by the socket's name whether a key was admitted since.
+    let is_told = |name: &std::ffi::OsStr| launch::is_passed_on(name) || name == control::SOCKET_VARIABLE;
+    command.env_clear().envs(std::env::vars_os().filter(|(name, _)| is_told(name)));
     command.stdin(Stdio::from(told));
     let in_child = move || {
         launch::default_signals();

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::config;
 use crate::users::{self, User};
-use crate::{log, users::UserError};
+use crate::{log, reception, users::UserError};
 
 /// Whom a server lets in.
 #[derive(Debug, Default)]
@@ -23,6 +23,8 @@ pub struct Policy {
     gateways: Vec<PublicKey>,
     lines: Vec<AuthorizedKey>,
     authorities: Vec<PublicKey>,
+    /// Keys of those who may run programs in the pod: `ssh --admit`.
+    admitted: Vec<PublicKey>,
     /// Whether to let in whoever is there: who may run programs in the pod is root already.
     anybody: bool,
 }
@@ -34,6 +36,7 @@ impl Policy {
             gateways: config::public_keys(&server.gateway_keys, "the gateway's keys"),
             lines: config::authorized(&server.authorized_keys, "authorized_keys"),
             authorities: config::public_keys(&server.user_ca_keys, "the user CA keys"),
+            admitted: config::bare_keys(&server.admitted_keys),
             anybody: false,
         }
     }
@@ -59,6 +62,10 @@ impl Policy {
     fn key(&self, key: &PublicKey, now: u64, peer: IpAddr) -> Result<By, Refusal> {
         if self.is_gateway(key) {
             return Ok(By::Gateway);
+        }
+        // Before the lines: one of the same key may allow less.
+        if self.admitted.iter().any(|admitted| admitted.key_data() == key.key_data()) {
+            return Ok(By::exec());
         }
         let mut refusal = Refusal::Unknown;
         // Of several lines with one key, the first that doesn't refuse counts, as with sshd.
@@ -132,6 +139,13 @@ pub enum By {
     },
 }
 
+impl By {
+    /// By the right to run programs in the pod.
+    fn exec() -> Self {
+        Self::Client { permissions: Permissions::all(), key: "kubectl exec".into() }
+    }
+}
+
 /// Somebody who got in.
 #[derive(Clone, Debug)]
 pub struct Admission {
@@ -179,6 +193,15 @@ impl Door {
         Auth::reject()
     }
 
+    /// A client and its `ssh --admit` come by different ways: the key of one who is here may have been admitted since.
+    async fn hear_of(&mut self, key: &PublicKey) {
+        if self.policy.key(key, now(), self.peer()).is_err()
+            && let Ok(server) = reception::ask().await
+        {
+            self.policy.admitted = config::bare_keys(&server.admitted_keys);
+        }
+    }
+
     fn peer(&self) -> IpAddr {
         self.peer.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
     }
@@ -196,8 +219,7 @@ impl Handler for Door {
         if !self.policy.anybody {
             return Ok(Auth::reject());
         }
-        let by = By::Client { permissions: Permissions::all(), key: "kubectl exec".into() };
-        Ok(self.judge(user, Ok(by)))
+        Ok(self.judge(user, Ok(By::exec())))
     }
 
     async fn auth_publickey_offered(
@@ -205,12 +227,16 @@ impl Handler for Door {
         user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Self::Error> {
+        if offer.certificate.is_none() {
+            self.hear_of(offer.public_key).await;
+        }
         // Whether there is such a user is looked at only once the secret key is proven.
         let offered = self.policy.offer(user, &offer, now(), self.peer());
         Ok(offered.map_or_else(|why| self.refuse(user, &why), |_| Auth::Accept))
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
+        self.hear_of(key.public_key).await;
         let by = self.policy.key(key.public_key, now(), self.peer());
         Ok(self.judge(user, by))
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use russh::keys::Algorithm;
 use sparks_proto::SshServer;
 use sparks_ssh::keys::{self, AuthorizedKey};
 use sparks_ssh::transport::{PrivateKey, PublicKey};
@@ -70,9 +71,48 @@ pub fn public_keys(lines: &[String], what: &str) -> Vec<PublicKey> {
     authorized(lines, what).into_iter().map(|line| line.key).collect()
 }
 
+/// The only key of a line that has nothing before it.
+pub fn bare_key(line: &str) -> Option<PublicKey> {
+    let line = line.trim();
+    if line.contains(char::is_control) {
+        return None;
+    }
+    // Of what kind nobody knows, nobody can prove to have it.
+    PublicKey::from_openssh(line).ok().filter(|key| !matches!(key.algorithm(), Algorithm::Other(_)))
+}
+
+/// Keys of which each line has one and nothing else. What is none lets nobody in.
+pub fn bare_keys(lines: &[String]) -> Vec<PublicKey> {
+    lines.iter().filter_map(|line| bare_key(line)).collect()
+}
+
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
+
+    #[test]
+    fn a_bare_key_is_a_key_and_perhaps_a_comment() {
+        let key = bare_key(KEY).unwrap();
+        assert_eq!(key.to_openssh().unwrap(), KEY);
+        assert_eq!(bare_key(&format!("{KEY} spark me\n")).unwrap().key_data(), key.key_data());
+    }
+
+    #[test]
+    fn what_is_more_or_less_than_a_key_is_no_bare_key() {
+        let options = ["no-pty", "command=\"x\"", "cert-authority", "from=\"*\""];
+        let with_options = options.map(|option| format!("{option} {KEY}"));
+        let two = [format!("{KEY}\n{KEY}"), format!("#\n{KEY}"), format!("{KEY}\r{KEY}")];
+        let broken =
+            ["", "#", "ssh-ed25519", "AAAA", &KEY[..KEY.len() - 4], &KEY.replace("ssh-ed25519", "ssh-rsa")];
+        let unknown = "new@example.com AAAAD25ld0BleGFtcGxlLmNvbQAAAAR0ZXN0".to_owned();
+        let all = with_options.into_iter().chain(two).chain(broken.map(str::to_owned)).chain([unknown]);
+        for line in all {
+            assert!(bare_key(&line).is_none(), "{line}");
+        }
+    }
 
     #[test]
     fn a_seed_is_32_bytes_in_hex() {

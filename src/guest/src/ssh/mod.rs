@@ -12,6 +12,7 @@ mod login;
 mod process;
 mod transport;
 
+pub mod admit;
 pub mod agent;
 pub mod forward;
 pub mod session;

@@ -73,6 +73,7 @@ pub enum PodState {
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "there is one step at a time")]
 pub enum Step {
     /// Make the disks.
     Create(VolumeRequest),

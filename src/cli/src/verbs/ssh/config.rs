@@ -2,15 +2,16 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use sparks_api::Spark;
 
 use super::default_user;
 use crate::context::Context;
 use crate::errors::{CliError, Outcome};
-use crate::openssh::{Myself, SUFFIX, settings};
+use crate::identity::{folder, make_folder};
+use crate::openssh::{Myself, SUFFIX, Way, WayArgs, settings};
 use crate::output;
 
 /// Name of our file, beside `ssh_config`'s own.
@@ -21,7 +22,7 @@ const INCLUDE: &str = "Include spark.conf";
 /// Let ssh, scp, rsync and editors reach every Spark: ssh api.spark, or ssh api.team-a.spark.
 ///
 /// Writes ~/.ssh/spark.conf and includes it in ~/.ssh/config. Sparks that are there now are listed in it, so that
-/// editors offer them; others work as well. Run it again to refresh the list.
+/// editors offer them; others work as well. Run it again to refresh the list. The connections go as those of spark ssh do.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Print what would be written, and write nothing
@@ -30,6 +31,9 @@ pub struct Args {
     /// Take it away again
     #[arg(long, conflicts_with = "stdout")]
     pub remove: bool,
+    /// By which way the bytes may go
+    #[command(flatten)]
+    pub way: WayArgs,
 }
 
 /// Writes, prints or removes it.
@@ -38,7 +42,8 @@ pub async fn run(context: &Context, args: Args) -> Outcome {
         return remove(context, &folder()?);
     }
     let namespace = context.sparks.namespace();
-    let text = config(&Myself::new(&context.options)?, namespace, &context.sparks.list("").await?);
+    let way = if args.stdout { args.way.plan() } else { args.way.prepare(false) };
+    let text = config(&Myself::new(&context.options)?, &way, namespace, &context.sparks.list("").await?);
     if args.stdout {
         output::line(text.trim_end())?;
         return Ok(0);
@@ -50,7 +55,7 @@ pub async fn run(context: &Context, args: Args) -> Outcome {
     Ok(0)
 }
 
-fn config(myself: &Myself, namespace: &str, sparks: &[Spark]) -> String {
+fn config(myself: &Myself, way: &Way, namespace: &str, sparks: &[Spark]) -> String {
     let mut text = String::from("# Written by spark ssh-config; changes are lost when it runs again.\n");
     for spark in sparks {
         let name = spark.metadata.name.as_deref().unwrap_or_default();
@@ -59,20 +64,14 @@ fn config(myself: &Myself, namespace: &str, sparks: &[Spark]) -> String {
             writeln!(text, "Host {name}{SUFFIX} {name}.{namespace}{SUFFIX}\n  User {}", default_user(spark));
     }
     let _ = writeln!(text, "Host *{SUFFIX}\n  User root");
-    for (name, value) in settings(myself) {
+    for (name, value) in settings(myself, way) {
         let _ = writeln!(text, "  {name} {value}");
     }
     text
 }
 
-fn folder() -> Result<PathBuf, CliError> {
-    let home = std::env::home_dir().filter(|home| home.is_absolute());
-    home.map(|home| home.join(".ssh"))
-        .ok_or_else(|| CliError::Usage("there is no home directory: set HOME".into()))
-}
-
 fn write(folder: &Path, text: &str) -> Result<(), CliError> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(at(folder))?;
+    make_folder(folder)?;
     replace(&folder.join(FILE), text)?;
     let main = folder.join("config");
     let old = read(&main)?;
@@ -126,6 +125,13 @@ fn at(path: &Path) -> impl FnOnce(std::io::Error) -> CliError {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
 
     #[test]
     fn what_the_user_wrote_stays_and_the_include_comes_first_and_once() {
@@ -144,9 +150,10 @@ mod tests {
         let mut spark = Spark::new("api", Default::default());
         let ssh = sparks_api::SshStatus { user: Some("dev".into()), ..Default::default() };
         spark.status = Some(sparks_api::SparkStatus { ssh: Some(ssh), ..Default::default() });
-        let text = config(&Myself::new(&Default::default()).unwrap(), "team-a", &[spark]);
+        let way = Line::parse_from(["ssh-config"]).args.way.plan();
+        let text = config(&Myself::new(&Default::default()).unwrap(), &way, "team-a", &[spark]);
         let (listed, rule) = text.split_once("Host *.spark").unwrap();
         assert!(listed.ends_with("Host api.spark api.team-a.spark\n  User dev\n"));
-        assert!(rule.contains("ssh-proxy %n\n"));
+        assert!(rule.contains("ssh-proxy --identity ") && rule.contains("\n  IdentityFile "), "{rule}");
     }
 }

@@ -9,7 +9,7 @@ use super::refuse_unrecorded;
 use crate::complete::sparks;
 use crate::context::Context;
 use crate::errors::{CliError, Outcome};
-use crate::openssh::{Myself, become_program, options};
+use crate::openssh::{Myself, WayArgs, become_program, options};
 use crate::parse;
 
 /// Reach ports of a Spark at ports here, also those that only listen on its loopback.
@@ -26,6 +26,9 @@ pub struct Args {
     /// Address here on which to listen
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     pub address: IpAddr,
+    /// By which way the bytes may go
+    #[command(flatten)]
+    pub way: WayArgs,
 }
 
 /// A port here and one there.
@@ -61,7 +64,7 @@ pub async fn run(context: &Context, args: Args) -> Outcome {
         all.extend(["-L".into(), format!("{bind}:{near}:localhost:{far}").into()]);
         context.say(&format!("Forwarding from {bind}:{near} -> {far} in {}", args.name))?;
     }
-    all.extend(options(&Myself::new(&context.options)?));
+    all.extend(options(&Myself::new(&context.options)?, &args.way.prepare(false)));
     all.extend(["-l".into(), "root".into(), args.name.into()]);
     Err(become_program("ssh", &all))
 }

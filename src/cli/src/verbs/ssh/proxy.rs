@@ -1,12 +1,25 @@
 //! `spark ssh-proxy`: what OpenSSH runs to reach a Spark.
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::TryFutureExt;
 use spark_client::{Condition, Error, Process};
+use sparks_api::Spark;
 
 use super::refuse_unrecorded;
 use crate::cli::WaitArgs;
 use crate::context::Context;
 use crate::errors::{self, CliError, Outcome};
-use crate::openssh;
+use crate::gateway::{self, DialError, GatewayArgs, Tunnel};
+use crate::{identity, openssh};
+
+/// How long the token of a connection is good.
+const TOKEN_LIFE: Duration = Duration::from_secs(60);
 
 /// Connect standard input and output with the SSH server of a Spark: for ProxyCommand.
 #[derive(Debug, clap::Args)]
@@ -14,6 +27,15 @@ pub struct Args {
     /// NAME, NAME.NAMESPACE or NAME.NAMESPACE.spark
     #[arg(value_name = "HOST", value_parser = openssh::host)]
     pub host: (String, Option<String>),
+    /// Private key that ssh logs in with; the way through the gateway needs one
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+    /// Which gateway
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
+    /// Say which way is taken
+    #[arg(short, long)]
+    pub verbose: bool,
     /// Whether to wait for a Spark that is starting
     #[command(flatten)]
     pub wait: WaitArgs,
@@ -21,24 +43,89 @@ pub struct Args {
 
 /// Connects until either end is through.
 pub async fn run(context: &Context, args: Args) -> Outcome {
-    let (name, namespace) = args.host;
-    let context = &context.in_namespace(namespace);
-    refuse_unrecorded(&context.sparks.get(&name).await?, &context.sparks)?;
-    let process = connect(context, &name, &args.wait).await?;
-    let code = process.run(tokio::io::stdin(), tokio::io::stdout(), tokio::io::stderr()).await?;
-    Ok(u8::try_from(code).unwrap_or(errors::FAILED))
+    let (name, namespace) = &args.host;
+    let context = &context.in_namespace(namespace.clone());
+    let spark = context.sparks.get(name).await?;
+    refuse_unrecorded(&spark, &context.sparks)?;
+    match connect(context, &spark, &args).await? {
+        Way::Gateway(tunnel) => {
+            tunnel.run().await?;
+            Ok(0)
+        }
+        Way::ApiServer(process) => {
+            let code = process.run(tokio::io::stdin(), tokio::io::stdout(), tokio::io::stderr()).await?;
+            Ok(u8::try_from(code).unwrap_or(errors::FAILED))
+        }
+    }
+}
+
+/// An open way to a Spark's SSH server.
+enum Way {
+    /// By TCP to the Spark's port, for which a key was admitted.
+    Gateway(Tunnel),
+    /// By a server of its own.
+    ApiServer(Box<Process>),
 }
 
 /// A Spark that sleeps is woken, one that is on its way up is waited for.
-async fn connect(context: &Context, name: &str, wait: &WaitArgs) -> Result<Process, CliError> {
-    match context.sparks.ssh(name).await {
-        Err(Error::Sleeping(_)) => {
+async fn connect(context: &Context, spark: &Spark, args: &Args) -> Result<Way, CliError> {
+    let name = &args.host.0;
+    match enter(context, spark, args).await {
+        Err(CliError::Client(Error::Sleeping(_))) => {
             eprintln!("Waking {name} ...");
             context.sparks.wake(name).await?;
         }
-        Err(Error::NotRunning { .. }) if !wait.no_wait => {}
-        result => return Ok(result?),
+        Err(CliError::Client(Error::NotRunning { .. })) if !args.wait.no_wait => {}
+        result => return result,
     }
-    context.wait(name, Condition::Attached, wait).await?;
-    Ok(context.sparks.ssh(name).await?)
+    let spark = context.wait(name, Condition::Attached, &args.wait).await?;
+    enter(context, &spark, args).await
+}
+
+/// The faster way, or the one that is always there. What keeps a Spark from being entered at all, the second one tells.
+async fn enter(context: &Context, spark: &Spark, args: &Args) -> Result<Way, CliError> {
+    if let Some(identity) = &args.identity {
+        match by_gateway(context, spark, identity, args).await {
+            Ok(tunnel) => return Ok(Way::Gateway(tunnel)),
+            Err(why) if args.verbose => eprintln!("spark: not through the gateway: {why}"),
+            Err(_) => {}
+        }
+    }
+    Ok(Way::ApiServer(Box::new(context.sparks.ssh(spark).await?)))
+}
+
+/// Why the gateway's way is closed.
+#[derive(Debug, thiserror::Error)]
+enum Closed {
+    /// The key, the token or the address.
+    #[error(transparent)]
+    Cli(#[from] CliError),
+    /// The Spark doesn't let the key in.
+    #[error(transparent)]
+    Client(#[from] Error),
+    /// The gateway.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+}
+
+/// Dials and has the key let in at the same time. What fails first ends both.
+async fn by_gateway(
+    context: &Context,
+    spark: &Spark,
+    identity: &Path,
+    args: &Args,
+) -> Result<Tunnel, Closed> {
+    let (sparks, name) = (&context.sparks, &args.host.0);
+    let key = identity::public(identity)?;
+    let admitted = async { sparks.admit(spark, &key).await.map_err(Closed::from) };
+    let dialed = async {
+        let door = args.gateway.door(sparks, name).map_err(Closed::from);
+        let token = gateway::token(sparks, name, TOKEN_LIFE).map_err(Closed::from);
+        gateway::dial(door, token).await
+    };
+    let ((), tunnel) = futures::try_join!(admitted, dialed)?;
+    if args.verbose {
+        eprintln!("spark: through the gateway");
+    }
+    Ok(tunnel)
 }

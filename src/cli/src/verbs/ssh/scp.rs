@@ -8,9 +8,9 @@ use clap_complete::engine::ArgValueCompleter;
 use crate::complete::endpoints;
 use crate::context::Context;
 use crate::errors::{CliError, Outcome};
-use crate::openssh::{Myself, become_program, options};
+use crate::openssh::{Myself, WayArgs, become_program, options};
 
-/// Copy files with OpenSSH's scp, by way of the API server; no key is needed.
+/// Copy files with OpenSSH's scp; no key of yours is needed.
 ///
 /// Remote files are [USER@]NAME:PATH, and USER is root when it isn't said.
 #[derive(Debug, clap::Args)]
@@ -39,6 +39,9 @@ pub struct Args {
     /// PATH or [USER@]NAME:PATH; the last one is the destination
     #[arg(required = true, num_args = 2.., value_name = "PATH", add = ArgValueCompleter::new(endpoints))]
     pub paths: Vec<OsString>,
+    /// By which way the bytes may go
+    #[command(flatten)]
+    pub way: WayArgs,
 }
 
 /// Becomes scp.
@@ -58,7 +61,8 @@ pub async fn run(context: &Context, args: Args) -> Outcome {
     all.extend((0..args.verbose).map(|_| OsString::from("-v")));
     all.extend(args.limit.iter().flat_map(|limit| ["-l".into(), limit.to_string().into()]));
     all.extend(args.option.iter().flat_map(|option| ["-o".into(), option.into()]));
-    all.extend(options(&Myself::new(&context.options)?));
+    let way = args.way.prepare(args.verbose > 0);
+    all.extend(options(&Myself::new(&context.options)?, &way));
     all.extend(["-o".into(), "User=root".into(), "--".into()]);
     all.extend(args.paths);
     Err(become_program("scp", &all))

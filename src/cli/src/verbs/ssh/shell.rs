@@ -9,12 +9,14 @@ use super::{default_user, refuse_unrecorded};
 use crate::complete::sparks;
 use crate::context::Context;
 use crate::errors::Outcome;
-use crate::openssh::{Myself, become_program, options};
+use crate::openssh::{Myself, WayArgs, become_program, options};
 use crate::parse;
 
-/// Log in to a Spark with OpenSSH, by way of the API server; no key is needed.
+/// Log in to a Spark with OpenSSH; no key of yours is needed.
 ///
-/// A Spark that sleeps is woken. The options are those of ssh. Ends as ssh does: with the exit code of the command, or
+/// Whoever may run commands in the Spark may log in. The bytes go through the gateway where it can be reached, encrypted from
+/// end to end, and else by way of the API server, which is slower; -v says which. A Spark that sleeps is woken. The options
+/// are those of ssh. Ends as ssh does: with the exit code of the command, or
 /// 255 when the connection failed.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -54,6 +56,9 @@ pub struct Args {
     /// Say more about the connection; can be repeated
     #[arg(short = 'v', action = ArgAction::Count)]
     pub verbose: u8,
+    /// By which way the bytes may go
+    #[command(flatten)]
+    pub way: WayArgs,
     /// Command, interpreted by the user's shell [default: a login shell]
     #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
@@ -83,7 +88,8 @@ pub async fn run(context: &Context, args: Args) -> Outcome {
     let spark = context.sparks.get(&args.name).await?;
     refuse_unrecorded(&spark, &context.sparks)?;
     let user = args.user.clone().unwrap_or_else(|| default_user(&spark));
-    let arguments = args.arguments(options(&Myself::new(&context.options)?), user);
+    let way = args.way.clone().prepare(args.verbose > 0);
+    let arguments = args.arguments(options(&Myself::new(&context.options)?, &way), user);
     Err(become_program("ssh", &arguments))
 }
 

@@ -9,7 +9,7 @@ use super::refuse_unrecorded;
 use crate::complete::sparks;
 use crate::context::Context;
 use crate::errors::Outcome;
-use crate::openssh::{Myself, become_program, options};
+use crate::openssh::{Myself, WayArgs, become_program, options};
 use crate::parse;
 
 /// Let a Spark reach ports here, such as a debugger's or a local model's.
@@ -23,6 +23,9 @@ pub struct Args {
     /// [REMOTE:]PORT: PORT here is reached at REMOTE in the Spark; an empty REMOTE (:PORT) takes any free port
     #[arg(required = true, value_name = "PORTS", value_parser = ports)]
     pub ports: Vec<Ports>,
+    /// By which way the bytes may go
+    #[command(flatten)]
+    pub way: WayArgs,
 }
 
 /// Becomes ssh.
@@ -35,7 +38,7 @@ pub async fn run(context: &Context, args: Args) -> Outcome {
             context.say(&format!("Port {local} here is localhost:{remote} in {}", args.name))?;
         }
     }
-    all.extend(options(&Myself::new(&context.options)?));
+    all.extend(options(&Myself::new(&context.options)?, &args.way.prepare(false)));
     all.extend(["-l".into(), "root".into(), args.name.into()]);
     Err(become_program("ssh", &all))
 }
