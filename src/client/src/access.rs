@@ -25,6 +25,10 @@ pub const SECRET_KEY: &str = "key";
 pub const KEY_BYTES: usize = 32;
 /// The `aud` of every token.
 pub const AUDIENCE: &str = "sparks";
+/// Path on a Spark's own host at which the gateway carries SSH to it, for who has a token,
+pub const SSH_PATH: &str = "/.sparks/ssh";
+/// and what the connection is upgraded to there.
+pub const SSH_PROTOCOL: &str = "sparks-ssh";
 /// More than any token has.
 pub const MAX_TOKEN_BYTES: usize = 1024;
 

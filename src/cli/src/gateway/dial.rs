@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::select_ok;
 use rustls_platform_verifier::BuilderVerifierExt;
+use spark_client::access::{SSH_PATH, SSH_PROTOCOL};
 use spark_client::recordings::TOKEN_HEADER;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
@@ -20,11 +21,6 @@ use tokio_rustls::rustls::{self, ClientConfig};
 use super::Tunnel;
 use super::address::{Place, split};
 use super::tunnel::Stream;
-
-/// Path on a Spark's host under which the gateway has its SSH server.
-const PATH: &str = "/.sparks/ssh";
-/// What the connection becomes.
-const PROTOCOL: &str = "sparks-ssh";
 
 /// How long a connection may take. Whoever can't be reached by then goes by way of the API server.
 const CONNECTS_WITHIN: Duration = Duration::from_millis(500);
@@ -158,8 +154,8 @@ async fn upgrade(
     token: &str,
 ) -> Result<Vec<u8>, DialError> {
     let request = format!(
-        "GET {PATH} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: spark/{}\r\nConnection: Upgrade\r\n\
-         Upgrade: {PROTOCOL}\r\n{TOKEN_HEADER}: {token}\r\n\r\n",
+        "GET {SSH_PATH} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: spark/{}\r\nConnection: Upgrade\r\n\
+         Upgrade: {SSH_PROTOCOL}\r\n{TOKEN_HEADER}: {token}\r\n\r\n",
         env!("CARGO_PKG_VERSION")
     );
     stream.write_all(request.as_bytes()).await?;
@@ -183,7 +179,7 @@ fn accepted(answer: &[u8]) -> Result<Option<usize>, DialError> {
     let httparse::Status::Complete(length) = response.parse(answer)? else { return Ok(None) };
     let code = response.code.unwrap_or_default();
     let is_ours = |header: &httparse::Header<'_>| {
-        header.name.eq_ignore_ascii_case("upgrade") && header.value.eq_ignore_ascii_case(PROTOCOL.as_bytes())
+        header.name.eq_ignore_ascii_case("upgrade") && header.value.eq_ignore_ascii_case(SSH_PROTOCOL.as_bytes())
     };
     if code != 101 || !response.headers.iter().any(is_ours) {
         return Err(DialError::Refused(code));

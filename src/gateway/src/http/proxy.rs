@@ -13,6 +13,7 @@ use hyper::{
     upgrade::{self, OnUpgrade},
 };
 use jiff::Timestamp;
+use spark_client::access::SSH_PATH;
 use sparks_api::{
     Spark,
     conditions::{READY, find},
@@ -34,7 +35,7 @@ use super::{
     own::{self, Sessions},
     pool::{Lease, Origin},
     slots::Slot,
-    ssh::{self, Ssh},
+    ssh::Ssh,
     tunnel,
     upstream::{Protocol, Route, SendError, Upstreams},
 };
@@ -100,7 +101,7 @@ impl Gateway {
         let Some(target) = self.domain.target(public) else {
             return own::answer(self.sessions.as_ref(), request, &self.domain).await;
         };
-        if request.uri().path() == ssh::PATH {
+        if request.uri().path() == SSH_PATH {
             return self.carry(client, request, target).await;
         }
         if own::is_reserved(request.uri().path()) {

@@ -12,6 +12,7 @@ use hyper::{
     upgrade::{self, OnUpgrade, Upgraded},
 };
 use hyper_util::server::conn::auto;
+use spark_client::access::SSH_PROTOCOL;
 use sparks_api::Recording;
 use sparks_ssh::transport::tune;
 use tokio::net::TcpStream;
@@ -36,10 +37,8 @@ use crate::{
     },
 };
 
-/// Where it is, on the host of every Spark.
-pub const PATH: &str = "/.sparks/ssh";
 /// What the connection changes to.
-pub const PROTOCOL: HeaderValue = HeaderValue::from_static("sparks-ssh");
+pub const PROTOCOL: HeaderValue = HeaderValue::from_static(SSH_PROTOCOL);
 
 /// The SSH servers of Sparks.
 pub struct Ssh {

@@ -1132,7 +1132,11 @@ impl Encrypted {
                                 .map(|t| now > t)
                                 .unwrap_or_default()
                         {
-                            warn!("Certificate is expired or not yet valid");
+                            warn!(
+                                "certificate {:?}, serial {}, of {user:?} is expired or not yet valid",
+                                cert.key_id(),
+                                cert.serial()
+                            );
                             reject_auth_request(until, &mut self.write, auth_request).await?;
                             return Ok(());
                         }
