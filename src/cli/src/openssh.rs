@@ -154,10 +154,19 @@ pub fn settings(myself: &Myself, way: &Way) -> Vec<(&'static str, String)> {
     all
 }
 
-/// The same as arguments.
+/// The same as arguments for OpenSSH's own programs. These take over the connection itself, where there is one: nobody
+/// copies then. What else reads a configuration file may not know how to.
 pub fn options(myself: &Myself, way: &Way) -> Vec<OsString> {
-    settings(myself, way)
+    let mut passing = Vec::new();
+    if way.identity.is_some() {
+        let options = [way.options(), vec!["--pass-fd".into()]].concat();
+        // The first value counts.
+        passing.push(("ProxyCommand", myself.command("ssh-proxy", &options, "%n")));
+        passing.push(("ProxyUseFdpass", "yes".into()));
+    }
+    passing
         .into_iter()
+        .chain(settings(myself, way))
         .flat_map(|(name, value)| [OsString::from("-o"), OsString::from(format!("{name}={value}"))])
         .collect()
 }
@@ -254,6 +263,22 @@ mod tests {
         let way = args(true).plan();
         assert_eq!((value(&way, "IdentityFile"), value(&way, "IdentitiesOnly")), (None, None));
         assert_eq!(value(&way, "ProxyCommand").as_deref(), Some("spark ssh-proxy %n"));
+    }
+
+    #[test]
+    fn only_openssh_itself_is_passed_the_connection_and_only_the_gateways() {
+        let myself = Myself::at(Path::new("spark"), &ConnectOptions::default());
+        let all = |identity| {
+            let words: Vec<String> = options(&myself, &way(identity))
+                .iter()
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect();
+            words.join(" ")
+        };
+        let first = "-o ProxyCommand=spark ssh-proxy --identity /key --pass-fd %n -o ProxyUseFdpass=yes -o ";
+        assert!(all(Some("/key")).starts_with(first), "{}", all(Some("/key")));
+        assert!(!all(None).contains("pass"), "{}", all(None));
+        assert_eq!(value(&way(Some("/key")), "ProxyUseFdpass"), None);
     }
 
     #[test]

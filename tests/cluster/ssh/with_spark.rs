@@ -32,6 +32,9 @@ fn spark_ssh_goes_through_the_gateway_to_the_sparks_own_port_unless_told_not_to(
     let said = by_gateway(&["ssh", "-v", "house", command]);
     assert!(said.out.ends_with(&own_port), "{said:?}");
     assert!(said.err.contains("spark: through the gateway"), "{said:?}");
+    // A port that nobody has.
+    let nowhere = ["SPARKS_GATEWAY_URL=http://127.0.0.1:1", "spark", "-n", shared(), "ssh", "house", command];
+    assert_eq!(run("env", &nowhere, "").ok(), by_exec);
 }
 
 #[test]

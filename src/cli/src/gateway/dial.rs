@@ -137,8 +137,9 @@ async fn ask(
     token: &str,
 ) -> Result<Tunnel, DialError> {
     let Some(tls) = tls else {
-        let ahead = upgrade(&mut stream, host, token).await?;
-        return Ok(Tunnel { stream: Stream::Plain(stream), ahead });
+        request(&mut stream, host, token).await?;
+        answered(&mut stream).await?;
+        return Ok(Tunnel { stream: Stream::Plain(stream), ahead: Vec::new() });
     };
     let name = split(host).0.to_owned();
     let name = ServerName::try_from(name).map_err(|_| DialError::Name(host.to_owned()))?;
@@ -147,19 +148,42 @@ async fn ask(
     Ok(Tunnel { stream: Stream::Tls(Box::new(stream)), ahead })
 }
 
-/// Makes HTTP an SSH connection. Gives what has come of it already.
-async fn upgrade(
-    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    host: &str,
-    token: &str,
-) -> Result<Vec<u8>, DialError> {
+async fn request(stream: &mut (impl AsyncWrite + Unpin), host: &str, token: &str) -> io::Result<()> {
     let request = format!(
         "GET {SSH_PATH} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: spark/{}\r\nConnection: Upgrade\r\n\
          Upgrade: {SSH_PROTOCOL}\r\n{TOKEN_HEADER}: {token}\r\n\r\n",
         env!("CARGO_PKG_VERSION")
     );
     stream.write_all(request.as_bytes()).await?;
-    stream.flush().await?;
+    stream.flush().await
+}
+
+/// Reads the head of the answer and nothing of what follows it: whoever goes on with the connection finds all of that.
+async fn answered(stream: &mut TcpStream) -> Result<(), DialError> {
+    let (mut answer, mut next) = (Vec::new(), vec![0; MOST_HEAD]);
+    while answer.len() < MOST_HEAD {
+        let before = answer.len();
+        let seen = stream.peek(&mut next).await?;
+        if seen == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        answer.extend_from_slice(&next[..seen]);
+        let head = accepted(&answer)?;
+        stream.read_exact(&mut next[..head.unwrap_or(answer.len()) - before]).await?;
+        if head.is_some() {
+            return Ok(());
+        }
+    }
+    Err(httparse::Error::TooManyHeaders.into())
+}
+
+/// Makes HTTP an SSH connection. Gives what has come of it already.
+async fn upgrade(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    host: &str,
+    token: &str,
+) -> Result<Vec<u8>, DialError> {
+    request(stream, host, token).await?;
     let mut answer = Vec::with_capacity(MOST_HEAD);
     while answer.len() < MOST_HEAD {
         if stream.read_buf(&mut answer).await? == 0 {
@@ -179,7 +203,8 @@ fn accepted(answer: &[u8]) -> Result<Option<usize>, DialError> {
     let httparse::Status::Complete(length) = response.parse(answer)? else { return Ok(None) };
     let code = response.code.unwrap_or_default();
     let is_ours = |header: &httparse::Header<'_>| {
-        header.name.eq_ignore_ascii_case("upgrade") && header.value.eq_ignore_ascii_case(SSH_PROTOCOL.as_bytes())
+        header.name.eq_ignore_ascii_case("upgrade")
+            && header.value.eq_ignore_ascii_case(SSH_PROTOCOL.as_bytes())
     };
     if code != 101 || !response.headers.iter().any(is_ours) {
         return Err(DialError::Refused(code));
@@ -190,6 +215,8 @@ fn accepted(answer: &[u8]) -> Result<Option<usize>, DialError> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
 
     const YES: &str =
@@ -236,6 +263,27 @@ mod tests {
             ] {
                 assert!(asked.contains(&format!("{line}\r\n")), "{asked}");
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn of_a_connection_without_tls_only_the_answer_is_read() {
+        for cut in [1, 30, YES.len() - 1, YES.len(), YES.len() + 3] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let mut near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (mut far, _) = listener.accept().await.unwrap();
+            far.set_nodelay(true).unwrap();
+            let all = format!("{YES}SSH-2.0");
+            let (first, rest) = all.split_at(cut);
+            far.write_all(first.as_bytes()).await.unwrap();
+            let (answered, ()) = tokio::join!(answered(&mut near), async {
+                tokio::task::yield_now().await;
+                far.write_all(rest.as_bytes()).await.unwrap();
+            });
+            answered.unwrap();
+            let mut left = [0; "SSH-2.0".len()];
+            near.read_exact(&mut left).await.unwrap();
+            assert_eq!(&left, b"SSH-2.0", "cut at {cut}");
         }
     }
 

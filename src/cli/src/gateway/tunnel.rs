@@ -32,6 +32,14 @@ pub(super) enum Stream {
 }
 
 impl Tunnel {
+    /// The connection itself, if nothing of it is encrypted on the way and so needs this process.
+    pub fn into_socket(self) -> io::Result<Option<OwnedFd>> {
+        let Stream::Plain(stream) = self.stream else { return Ok(None) };
+        let stream = stream.into_std()?;
+        stream.set_nonblocking(false)?;
+        Ok(Some(stream.into()))
+    }
+
     /// Joins it with standard input and output until both sides have ended or one broke.
     pub async fn run(self) -> io::Result<()> {
         let (input, output) = standard()?;

@@ -1,10 +1,12 @@
 //! `spark ssh-proxy`: what OpenSSH runs to reach a Spark.
 
+mod fd;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::TryFutureExt;
@@ -33,6 +35,9 @@ pub struct Args {
     /// Which gateway
     #[command(flatten)]
     pub gateway: GatewayArgs,
+    /// Give ssh the connection itself instead of copying: for ProxyUseFdpass
+    #[arg(long)]
+    pub pass_fd: bool,
     /// Say which way is taken
     #[arg(short, long)]
     pub verbose: bool,
@@ -47,6 +52,10 @@ pub async fn run(context: &Context, args: Args) -> Outcome {
     let context = &context.in_namespace(namespace.clone());
     let spark = context.sparks.get(name).await?;
     refuse_unrecorded(&spark, &context.sparks)?;
+    if args.pass_fd {
+        fd::pass(std::io::stdout(), connection(context, &spark, &args).await?)?;
+        return Ok(0);
+    }
     match connect(context, &spark, &args).await? {
         Way::Gateway(tunnel) => {
             tunnel.run().await?;
@@ -57,6 +66,23 @@ pub async fn run(context: &Context, args: Args) -> Outcome {
             Ok(u8::try_from(code).unwrap_or(errors::FAILED))
         }
     }
+}
+
+/// A connection that ssh can go on with alone, or one to another process of this program, which copies.
+async fn connection(context: &Context, spark: &Spark, args: &Args) -> Result<OwnedFd, CliError> {
+    let identity = match by_gateway(context, spark, args).await {
+        Ok(tunnel) => match tunnel.into_socket()? {
+            Some(socket) => return Ok(socket),
+            None => true,
+        },
+        // The other process wakes it, or waits, and tries again.
+        Err(Closed::Client(Error::Sleeping(_) | Error::NotRunning { .. })) => true,
+        Err(why) => {
+            why.say(args);
+            false
+        }
+    };
+    Ok(fd::other_process(identity)?)
 }
 
 /// An open way to a Spark's SSH server.
@@ -84,12 +110,9 @@ async fn connect(context: &Context, spark: &Spark, args: &Args) -> Result<Way, C
 
 /// The faster way, or the one that is always there. What keeps a Spark from being entered at all, the second one tells.
 async fn enter(context: &Context, spark: &Spark, args: &Args) -> Result<Way, CliError> {
-    if let Some(identity) = &args.identity {
-        match by_gateway(context, spark, identity, args).await {
-            Ok(tunnel) => return Ok(Way::Gateway(tunnel)),
-            Err(why) if args.verbose => eprintln!("spark: not through the gateway: {why}"),
-            Err(_) => {}
-        }
+    match by_gateway(context, spark, args).await {
+        Ok(tunnel) => return Ok(Way::Gateway(tunnel)),
+        Err(why) => why.say(args),
     }
     Ok(Way::ApiServer(Box::new(context.sparks.ssh(spark).await?)))
 }
@@ -97,6 +120,9 @@ async fn enter(context: &Context, spark: &Spark, args: &Args) -> Result<Way, Cli
 /// Why the gateway's way is closed.
 #[derive(Debug, thiserror::Error)]
 enum Closed {
+    /// There is no key to log in with.
+    #[error("no --identity is named")]
+    NoIdentity,
     /// The key, the token or the address.
     #[error(transparent)]
     Cli(#[from] CliError),
@@ -108,15 +134,18 @@ enum Closed {
     Dial(#[from] DialError),
 }
 
+impl Closed {
+    fn say(&self, args: &Args) {
+        if args.verbose {
+            eprintln!("spark: not through the gateway: {self}");
+        }
+    }
+}
+
 /// Dials and has the key let in at the same time. What fails first ends both.
-async fn by_gateway(
-    context: &Context,
-    spark: &Spark,
-    identity: &Path,
-    args: &Args,
-) -> Result<Tunnel, Closed> {
+async fn by_gateway(context: &Context, spark: &Spark, args: &Args) -> Result<Tunnel, Closed> {
     let (sparks, name) = (&context.sparks, &args.host.0);
-    let key = identity::public(identity)?;
+    let key = identity::public(args.identity.as_deref().ok_or(Closed::NoIdentity)?)?;
     let admitted = async { sparks.admit(spark, &key).await.map_err(Closed::from) };
     let dialed = async {
         let door = args.gateway.door(sparks, name).map_err(Closed::from);

@@ -55,6 +55,7 @@ impl World {
                 gateway_url: gateway.map(|gateway| gateway.parse().unwrap()),
                 system_namespace: "sparks-system".into(),
             },
+            pass_fd: false,
             verbose: false,
             wait: WaitArgs { wait: false, no_wait: true, timeout: Duration::from_secs(1) },
         };
@@ -261,6 +262,20 @@ async fn the_gateway_carries_the_bytes_of_whom_the_spark_has_let_in_and_of_nobod
     let mut seen = String::new();
     File::from(screen).read_to_string(&mut seen).unwrap();
     assert_eq!(seen, "SSH-2.0-guest\r\nbye");
+}
+
+#[tokio::test]
+async fn the_connection_that_ssh_gets_has_all_that_the_guest_says() {
+    let (port, mut came) = gateway(YES).await;
+    let world = World::new(Some(&format!("localhost:{port}")), |_| {});
+    let Way::Gateway(tunnel) = world.connect().await else { panic!("not through the gateway") };
+    let mut socket = File::from(tunnel.into_socket().unwrap().unwrap());
+    let (_, mut far) = came.recv().await.unwrap();
+    far.write_all(b"more").await.unwrap();
+    drop(far);
+    let mut said = String::new();
+    socket.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "SSH-2.0-guest\r\nmore");
 }
 
 #[tokio::test]
