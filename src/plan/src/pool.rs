@@ -14,9 +14,11 @@ use crate::{
 
 /// Forks often come in bursts; starting pods meanwhile would slow them down on a small node.
 const LULL: Duration = Duration::from_secs(1);
-/// Claims without a lull put off new pods for no longer than this.
+/// Claims without a lull put off new pods for no longer than this. From then on one at a time is started,
 const LONGEST_BURST: Duration = Duration::from_secs(5);
-/// Most pods that one pass starts on one node.
+/// for as long as one in so many of those that are wanted is warm.
+const PLENTY: usize = 4;
+/// Most pods that start on one node at the same time.
 const AT_ONCE: usize = 10;
 
 /// What the reconciler gathered about one pool.
@@ -101,10 +103,19 @@ pub fn plan(seen: &Observed) -> Plan {
         alive.iter().filter(|pod| !pods::wanted_node(pod).is_some_and(|node| seen.kept_nodes.contains(node)));
     plan.delete.extend(elsewhere.cloned());
     plan.status = status(seen, &alive);
-    if seen.claims.hold_off() {
-        (plan.status_may_wait, plan.requeue) = (true, Some(LULL));
+    if seen.claims.go_on() {
+        (plan.status_may_wait, plan.requeue) = (plan.create.is_empty(), Some(LULL));
     }
     plan
+}
+
+/// How many pods may be starting on a node.
+fn most_starting(claims: Claims, warm: usize, wanted: usize) -> usize {
+    match claims {
+        claims if claims.hold_off() => 0,
+        claims if claims.go_on() && warm * PLENTY >= wanted => 1,
+        _ => AT_ONCE,
+    }
 }
 
 fn plan_node<'a>(
@@ -122,10 +133,9 @@ fn plan_node<'a>(
         .collect();
     let there = here.len() + seen.expected.iter().filter(|expected| *expected == node).count();
     if there < wanted {
-        if seen.claims.hold_off() {
-            return;
-        }
-        let missing = (wanted - there).min(AT_ONCE);
+        let warm = here.iter().filter(|pod| pods::is_free(pod)).count();
+        let more = most_starting(seen.claims, warm, wanted).saturating_sub(there - warm);
+        let missing = (wanted - there).min(more);
         plan.create.extend(
             suffixes
                 .take(missing)
@@ -212,13 +222,32 @@ mod tests {
 
     #[test]
     fn a_burst_of_claims_is_waited_out_unless_it_does_not_end() {
-        let mut seen = observed(8, 4);
+        let mut seen = observed(8, 0);
         seen.claims = Claims { since_last: Duration::ZERO, since_first: Duration::from_secs(1) };
         let during = plan(&seen);
         assert!(during.create.is_empty() && during.status_may_wait && during.requeue.is_some());
         seen.claims.since_first = LONGEST_BURST;
         let after = plan(&seen);
-        assert!(after.create.len() == 4 && !after.status_may_wait);
+        assert!(after.create.len() == 8 && !after.status_may_wait);
+    }
+
+    #[test]
+    fn in_a_burst_that_does_not_end_pods_start_one_at_a_time_until_few_are_left() {
+        let (zero, long) = (Duration::ZERO, LONGEST_BURST);
+        let endless = Claims { since_last: zero, since_first: long };
+        assert_eq!(most_starting(endless, 140, 140), 1);
+        assert_eq!(most_starting(endless, 35, 140), 1);
+        assert_eq!(most_starting(endless, 34, 140), AT_ONCE);
+        assert_eq!(most_starting(Claims { since_last: LULL, since_first: long }, 140, 140), AT_ONCE);
+        assert_eq!(most_starting(Claims { since_last: zero, since_first: zero }, 0, 140), 0);
+    }
+
+    #[test]
+    fn no_more_than_a_few_start_at_the_same_time() {
+        // None of those that are there is ready.
+        assert_eq!(plan(&observed(40, 0)).create.len(), AT_ONCE);
+        assert_eq!(plan(&observed(40, AT_ONCE - 2)).create.len(), 2);
+        assert!(plan(&observed(40, AT_ONCE)).create.is_empty());
     }
 
     #[test]
