@@ -88,3 +88,31 @@ fn what_is_on_a_lost_node_waits_for_it_and_goes_on_with_its_data() {
     let volumes = select(&space.0, "volumes", "").len();
     assert_eq!(volumes, 4, "none was lost, and none was made twice");
 }
+
+#[test]
+fn a_full_pool_refuses_forks_in_words_stops_nobody_and_takes_them_when_there_is_room() {
+    let _alone = alone();
+    until_agents_run();
+    let space = Space::new("full-pool");
+    made_on("node1", &space.0, "node1");
+    // Larger than the pool, so that it is the pool that ends.
+    let larger = json!({"spec": {"disk": {"size": "1Ti"}}}).to_string();
+    kubectl(&["-n", &space.0, "patch", "spark", "node1", "--type=merge", "-p", &larger]).ok();
+    eventually("the larger disk", || {
+        let spark = get_spark(&space.0, "node1");
+        (spark["status"]["disks"][0]["limitBytes"].as_i64()? == 1 << 40).then_some(())
+    });
+    let fill = "while fallocate -l 512M /root/ballast$((i=i+1)); do sync; done; truncate -s 256M /root/ballast1; sync";
+    inside(&space.0, "node1", fill).ok();
+    fork(&space.0, "node1", "waits");
+    let message = until_reason(&space.0, "waits", "PoolFull");
+    assert!(message.contains("pool"), "{message}");
+    let events =
+        run("kubectl", &["-n", &space.0, "get", "events", "-o", "jsonpath={.items[*].reason}"], "").ok();
+    assert!(events.contains("PoolFull"), "{events}");
+    inside(&space.0, "node1", "echo goes-on > /root/word; sync").ok();
+    assert_eq!(word(&space.0, "node1"), "goes-on");
+    inside(&space.0, "node1", "rm /root/ballast*; sync").ok();
+    until_reason(&space.0, "waits", "Running");
+    assert_eq!(word(&space.0, "waits"), "goes-on");
+}

@@ -9,7 +9,7 @@ use super::{
     credentials::{Carrier, Presented},
     failure::Failure,
     host::{Target, without_port},
-    keys::Keys,
+    keys::{Keys, Unavailable},
 };
 
 /// By what right a request comes.
@@ -47,9 +47,7 @@ pub async fn admit(
         {
             continue;
         }
-        let key = keys.key(&target.namespace).await.map_err(|_| Failure::CannotCheck)?;
-        let Some(key) = key else { break };
-        match key.verify(&token, Timestamp::now()) {
+        match verify(keys, &target.namespace, &token).await.map_err(|_| Failure::CannotCheck)? {
             Ok(()) => {
                 let expires = token.expires();
                 return Ok(Right::Token { carrier, expires, token: text });
@@ -60,6 +58,21 @@ pub async fn admit(
         }
     }
     Err(refusal)
+}
+
+/// Whether the key of a namespace signed a token that has not expired. A key that did not may have been replaced.
+pub async fn verify(
+    keys: &dyn Keys,
+    namespace: &str,
+    token: &Token<'_>,
+) -> Result<Result<(), Refused>, Unavailable> {
+    let Some(key) = keys.key(namespace).await? else { return Ok(Err(Refused::Forged)) };
+    match key.verify(token, Timestamp::now()) {
+        Err(Refused::Forged) => {}
+        verdict => return Ok(verdict),
+    }
+    let renewed = keys.key_after(namespace, &key).await?;
+    Ok(renewed.map_or(Err(Refused::Forged), |key| key.verify(token, Timestamp::now())))
 }
 
 /// Whether a page of another host had a browser send this. Its cookie doesn't count then: all Sparks are the same *site* to a

@@ -10,12 +10,17 @@ use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use spark_client::access::{Key, SECRET};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
 /// How long a key is used before it is read again: so long does a revoked one go on to work.
 const KEPT: Duration = Duration::from_secs(30);
 /// How long it is remembered that there is none: so long does a visitor wait who came before the key was made.
 const MISSED: Duration = Duration::from_secs(2);
+/// How long a key is not read again though it did not sign what somebody shows, who may have made that up.
+const TRUSTED: Duration = Duration::from_secs(2);
 /// How long an old key is used while the API server doesn't answer.
 const STALE: Duration = Duration::from_secs(600);
 /// Namespaces that are remembered.
@@ -41,6 +46,10 @@ pub type Found = Result<Option<Arc<Key>>, Unavailable>;
 pub trait Keys: Send + Sync + 'static {
     /// The key of a namespace.
     fn key<'a>(&'a self, namespace: &'a str) -> BoxFuture<'a, Found>;
+    /// The key that is there instead of one that signed nothing of what is shown: somebody may just have replaced it.
+    fn key_after<'a>(&'a self, namespace: &'a str, _old: &'a Arc<Key>) -> BoxFuture<'a, Found> {
+        self.key(namespace)
+    }
 }
 
 /// Reads the Secret of each namespace from the API server.
@@ -115,7 +124,11 @@ impl<K: Keys> Kept<K> {
 
     async fn read(&self, namespace: &str) -> Found {
         // The semaphore is never closed.
-        let permit = self.reads.clone().acquire_owned().await;
+        let permit = self.reads.clone().acquire_owned().await.ok();
+        self.read_with(namespace, permit).await
+    }
+
+    async fn read_with(&self, namespace: &str, permit: Option<OwnedSemaphorePermit>) -> Found {
         let found = self.keys.key(namespace).await;
         tokio::spawn(async move {
             tokio::time::sleep(READ_COUNTS).await;
@@ -144,6 +157,23 @@ impl<K: Keys> Keys for Kept<K> {
                     old.map(|old| old.key.clone()).ok_or(error)
                 }
             }
+        })
+    }
+
+    fn key_after<'a>(&'a self, namespace: &'a str, old: &'a Arc<Key>) -> BoxFuture<'a, Found> {
+        Box::pin(async move {
+            let entry = self.entry(namespace);
+            let mut known = entry.0.lock().await;
+            let Some(Known { key, since }) = known.as_ref() else { return Ok(Some(old.clone())) };
+            let is_old = key.as_ref().is_some_and(|key| Arc::ptr_eq(key, old));
+            if !is_old || since.elapsed() < TRUSTED {
+                return Ok(key.clone());
+            }
+            // Whoever shows nonsense keeps nobody waiting who has a token.
+            let Ok(permit) = self.reads.clone().try_acquire_owned() else { return Ok(key.clone()) };
+            let key = self.read_with(namespace, Some(permit)).await?;
+            *known = Some(Known { key: key.clone(), since: Instant::now() });
+            Ok(key)
         })
     }
 }
@@ -205,6 +235,22 @@ mod tests {
         kept.now(Says::None);
         tokio::time::advance(KEPT).await;
         assert!(kept.key("a").await.unwrap().is_none(), "a key that was deleted opens nothing more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_did_not_sign_is_read_again_but_not_as_often_as_somebody_asks() {
+        let kept = kept(Says::Key);
+        let old = kept.key("a").await.unwrap().unwrap();
+        for _ in 0..100 {
+            assert!(Arc::ptr_eq(&kept.key_after("a", &old).await.unwrap().unwrap(), &old));
+        }
+        assert_eq!(kept.reads(), 1);
+        tokio::time::advance(TRUSTED).await;
+        let new = kept.key_after("a", &old).await.unwrap().unwrap();
+        assert!(!Arc::ptr_eq(&new, &old));
+        // All who still have the old one share that read.
+        assert!(Arc::ptr_eq(&kept.key_after("a", &old).await.unwrap().unwrap(), &new));
+        assert_eq!(kept.reads(), 2);
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,7 +12,6 @@ use futures::stream;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::StreamBody;
 use hyper::body::{Frame, Incoming};
-use jiff::Timestamp;
 use spark_client::access::Token;
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -20,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    answer,
+    admission, answer,
     body::Body,
     credentials::{self, Carrier, Presented},
     host::is_namespace,
@@ -108,8 +107,7 @@ async fn may_read(keys: &dyn Keys, namespace: &str, presented: Presented) -> Res
         if token.scope().namespace != namespace || token.scope().name.is_some() {
             continue;
         }
-        let Some(key) = keys.key(namespace).await? else { return Ok(false) };
-        if key.verify(&token, Timestamp::now()).is_ok() {
+        if admission::verify(keys, namespace, &token).await?.is_ok() {
             return Ok(true);
         }
     }
