@@ -37,7 +37,7 @@ const AT_FIRST: Duration = Duration::from_millis(500);
 /// and this often then.
 const LONG_PAUSE: Duration = Duration::from_millis(50);
 /// What a guest may have sent that is not read yet, which a key stroke's echo waits for. Guests are near: more would not
-/// make a transfer faster that the gateway decrypts.
+/// make a transfer faster.
 const UNREAD: usize = 128 * 1024;
 
 /// Why a guest can't be reached. The sentences are for a client that has authenticated.
@@ -301,6 +301,7 @@ async fn connect(spark: &Key, ip: IpAddr, port: u16) -> Result<TcpStream, DialEr
     let connected = timeout(CONNECTS_WITHIN, TcpStream::connect(address)).await;
     let stream = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(unreachable)?;
     tune(&stream).map_err(unreachable)?;
+    SockRef::from(&stream).set_recv_buffer_size(UNREAD).map_err(unreachable)?;
     Ok(stream)
 }
 
@@ -313,8 +314,6 @@ async fn log_in(
 ) -> Result<Handle<Guest>, DialError> {
     let trusted = host_key(&awake.spark).ok_or_else(|| DialError::NoHostKey { spark: spark.clone() })?;
     let stream = connect(spark, awake.ip, credentials.port).await?;
-    // What this can't change is as it was.
-    let _ = SockRef::from(&stream).set_recv_buffer_size(UNREAD);
     let (stream, guard) = guarded(stream, credentials.within);
     let handler = Guest { trusted, slot: slot.clone() };
     let address = SocketAddr::new(awake.ip, credentials.port);
