@@ -123,11 +123,13 @@ impl Pod {
         eventually("the guest exits", || unshare.try_wait().unwrap())
     }
 
-    /// Host pids of everything in the pod but PID 1.
+    /// Host pids of everything that runs in the pod but PID 1. What has ended and waits to be reaped is none of it.
     pub fn others(&self) -> Vec<i32> {
         let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
         let own = namespace(self.guest);
-        processes().into_iter().filter(|pid| *pid != self.guest && namespace(*pid) == own).collect()
+        let runs = |pid: i32| stat(pid).is_some_and(|(state, _)| !matches!(state.as_str(), "Z" | "X"));
+        let others = processes().into_iter().filter(|pid| *pid != self.guest && namespace(*pid) == own);
+        others.filter(|pid| runs(*pid)).collect()
     }
 
     /// How many processes have ended and wait for PID 1 to reap them.
