@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::net::UnixStream;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 use crate::attach::AttachReport;
@@ -44,6 +44,7 @@ struct State {
     stats: Option<PoolStats>,
     usage: HashMap<(String, String), u64>,
     next_subvolume: u64,
+    kept: Option<mpsc::Sender<Cleared>>,
 }
 
 #[derive(Debug, Default)]
@@ -88,6 +89,13 @@ impl FakeHost {
     /// Ends a container.
     pub fn remove_container(&self, id: &str) {
         self.state().containers.remove(id);
+    }
+
+    /// Keeps every root that an attach replaces from now on: what comes out of the channel takes one away.
+    pub fn keep_old_roots(&self) -> mpsc::Receiver<Cleared> {
+        let (kept, old_roots) = mpsc::channel();
+        self.state().kept = Some(kept);
+        old_roots
     }
 
     /// Every attach of a container so far.
@@ -290,7 +298,10 @@ impl Containers for FakeHost {
             volume.disk(&disk).ok_or(PoolError::NoDisk { uid, disk })?;
         }
         state.container(container_id)?.attached.push(request.clone());
-        cleared();
+        match &state.kept {
+            Some(kept) => drop(kept.send(cleared)),
+            None => cleared(),
+        }
         Ok(AttachReport::default())
     }
 

@@ -14,7 +14,7 @@
 //! - `pivot_root` moves root and working directory of every process that stands in the old root's top
 //!   (pivot_root(2), "chroot_fs_refs"). A process with another working directory keeps the old tree alive.
 //! - `umount2(MNT_DETACH)` detaches at once, and then waits for an RCU grace period (`synchronize_rcu_expedited` in
-//!   `namespace_unlock`): 1 ms, and 8 on busy processors, in which the caller gets on with its work.
+//!   `namespace_unlock`): half a millisecond, and 5 on busy processors, in which the caller gets on with its work.
 
 mod files;
 mod plan;

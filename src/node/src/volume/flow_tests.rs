@@ -267,6 +267,23 @@ fn host(containers: &[&str]) -> FakeHost {
 }
 
 #[tokio::test]
+async fn nobody_is_told_to_come_in_while_the_root_before_is_mounted() {
+    let mut bench = Bench::new(host(&["c1"]));
+    let old_roots = bench.host.keep_old_roots();
+    bench.pod("p", Some("c1"));
+    let mut guest = bench.guest("c1", None).await;
+    bench.apply("v", json!({"attachment": attachment("p", true)}));
+    // The service starts meanwhile.
+    let ToGuest::Run(_) = guest.hear().await else { panic!("no Run") };
+    guest.ready(true).await;
+    until(|| bench.agent.guests.get("c1").filter(|guest| guest.view().ready_at.is_some())).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(bench.status("v").is_none_or(|status| status.attached.is_none()));
+    old_roots.recv().expect("a root that was replaced")();
+    bench.status_when("v", |status| status.attached.is_some()).await;
+}
+
+#[tokio::test]
 async fn a_fork_is_made_attached_and_run_with_one_write() {
     let mut bench = Bench::new(host(&["c1"]));
     bench.apply("source", json!({}));

@@ -135,8 +135,9 @@ enum Closed {
 }
 
 impl Closed {
+    /// Who names no key did not ask for that way.
     fn say(&self, args: &Args) {
-        if args.verbose {
+        if args.verbose && !matches!(self, Self::NoIdentity) {
             eprintln!("spark: not through the gateway: {self}");
         }
     }
