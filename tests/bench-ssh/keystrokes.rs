@@ -113,7 +113,7 @@ impl Shared {
     }
 
     fn ssh(&self, world: &World, route: Route) -> Command {
-        let mut ssh = world.openssh("ssh");
+        let mut ssh = world.openssh("ssh", route);
         ssh.args(["-o", &self.path, route.host()]);
         ssh
     }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-/// A way, which is a Host of the configuration that [`super::world`] writes.
+/// A way: a Host of the configuration that [`super::world`] writes, or a Spark that `spark` knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
     /// OpenSSH's sshd, with the cipher that both ends choose.
@@ -18,7 +18,8 @@ pub enum Route {
     Jump,
     /// The same with that cipher, both times.
     JumpAlike,
-    /// `spark ssh`: by TCP through the gateway, encrypted once and end to end; the API server lets the key in.
+    /// `spark ssh`, `spark scp` and `spark sftp`: by TCP through the gateway, encrypted once and end to end; the API
+    /// server lets the key in.
     Spark,
 }
 
@@ -47,7 +48,7 @@ impl Route {
         }
     }
 
-    /// Its Host in the configuration.
+    /// Its Host in the configuration, or its Spark.
     pub fn host(self) -> &'static str {
         match self {
             Self::Sshd => "sshd",
@@ -56,7 +57,7 @@ impl Route {
             Self::GatewayAlike => "gateway-alike",
             Self::Jump => "jump",
             Self::JumpAlike => "jump-alike",
-            Self::Spark => "here.spark",
+            Self::Spark => "here",
         }
     }
 }

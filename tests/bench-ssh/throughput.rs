@@ -90,13 +90,13 @@ fn cat_into(world: &World, route: Route) -> anyhow::Result<Program> {
 
 fn scp_from(world: &World, route: Route) -> anyhow::Result<Program> {
     let made = world.path("received");
-    let mut scp = world.openssh("scp");
+    let mut scp = world.openssh("scp", route);
     scp.args(["-q", &format!("{}:{FAR_FILE}", route.host())]).arg(&made);
     Ok((scp, Some(made)))
 }
 
 fn scp_into(world: &World, route: Route) -> anyhow::Result<Program> {
-    let mut scp = world.openssh("scp");
+    let mut scp = world.openssh("scp", route);
     scp.arg("-q").arg(world.near_file()).arg(format!("{}:/dev/null", route.host()));
     Ok((scp, None))
 }
@@ -115,7 +115,7 @@ fn sftp_into(world: &World, route: Route) -> anyhow::Result<Program> {
 fn sftp(world: &World, route: Route, batch: &str) -> anyhow::Result<Command> {
     let path = world.path("batch");
     std::fs::write(&path, batch)?;
-    let mut sftp = world.openssh("sftp");
+    let mut sftp = world.openssh("sftp", route);
     sftp.arg("-q").arg("-b").arg(path).arg(route.host());
     Ok(sftp)
 }

@@ -33,6 +33,7 @@ const POOL: i32 = 3;
 pub struct World {
     space: Space,
     folder: tempfile::TempDir,
+    gateway_url: String,
     /// Versions of OpenSSH: the client's and the sshd's.
     pub versions: [String; 2],
 }
@@ -43,7 +44,9 @@ impl World {
         // In memory, so that what is sent and received here doesn't wait for a disk.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
         let (space, client) = (Space::new("bench-ssh"), run("ssh", &["-V"], "").err);
-        let mut world = Self { space, folder, versions: [client.trim().to_owned(), String::new()] };
+        let gateway_url = format!("http://{}", arguments.gateway_http);
+        let versions = [client.trim().to_owned(), String::new()];
+        let mut world = Self { space, folder, gateway_url, versions };
         apply(&pool(world.namespace(), POOL)).ok();
         world.make_key();
         world.make_origin(arguments)?;
@@ -81,16 +84,21 @@ impl World {
         self.path("data")
     }
 
-    /// `ssh`, `scp` or `sftp` with our configuration.
-    pub fn openssh(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        command.arg("-F").arg(self.path("config"));
+    /// `ssh`, `scp` or `sftp` with our configuration, or as a verb of `spark`.
+    pub fn openssh(&self, program: &str, route: Route) -> Command {
+        let mut command = Command::new(if route == Route::Spark { "spark" } else { program });
+        if route == Route::Spark {
+            command.env("HOME", self.folder.path()).env("SPARKS_GATEWAY_URL", &self.gateway_url);
+            command.args(["-n", self.namespace(), program]);
+        } else {
+            command.arg("-F").arg(self.path("config"));
+        }
         command
     }
 
     /// `ssh` by this way; a command comes behind it.
     pub fn ssh(&self, route: Route) -> Command {
-        let mut command = self.openssh("ssh");
+        let mut command = self.openssh("ssh", route);
         command.arg(route.host());
         command
     }
@@ -147,7 +155,7 @@ impl World {
 
     /// `ssh` to this Spark through the gateway.
     pub fn ssh_to(&self, name: &str) -> Command {
-        let mut command = self.openssh("ssh");
+        let mut command = self.openssh("ssh", Route::Gateway);
         command.args(["-l", &format!("{name}.{}", self.namespace()), Route::Gateway.host()]);
         command
     }
@@ -182,7 +190,6 @@ impl World {
         let (host, port) = gateway.context("the gateway's address is HOST:PORT")?;
         let (namespace, folder) = (self.namespace(), self.folder.path().display());
         let ip = pod_ip(namespace, "sshd");
-        let by_spark = self.ssh_config(&arguments.gateway_http)?;
         let text = format!(
             "Host *-alike\n  Ciphers {ALIKE_CIPHER}\n  KexAlgorithms {ALIKE_EXCHANGE}\n\
              Host sshd sshd-alike\n  HostName {ip}\n  Port {SSHD_PORT}\n  User root\n\
@@ -191,20 +198,11 @@ impl World {
              Host jump\n  ProxyJump door\n\
              Host jump-alike\n  ProxyJump door-alike\n\
              Host jump jump-alike\n  HostName here.{namespace}\n  User root\n\
-             {by_spark}\n\
              Host *\n  IdentityFile {folder}/key\n  IdentitiesOnly yes\n  StrictHostKeyChecking accept-new\n  \
              UserKnownHostsFile {folder}/known_hosts\n  LogLevel ERROR\n  BatchMode yes\n  \
              IgnoreUnknown ObscureKeystrokeTiming\n  ObscureKeystrokeTiming no\n"
         );
         Ok(std::fs::write(self.path("config"), text)?)
-    }
-
-    /// What users get of `spark ssh-config`, with a key that is made here.
-    fn ssh_config(&self, gateway_http: &str) -> anyhow::Result<String> {
-        let home = format!("HOME={}", self.folder.path().display());
-        let gateway = format!("SPARKS_GATEWAY_URL=http://{gateway_http}");
-        run("env", &[&home, &gateway, "spark", "-n", self.namespace(), "ssh-config", "-q"], "").ok();
-        Ok(std::fs::read_to_string(self.path(".ssh/spark.conf"))?)
     }
 
     /// Waits until a Spark sleeps and nothing else goes on: no pod of it, and the pool full.

@@ -131,6 +131,8 @@ pub enum Verb {
     SshConfig(ssh::config::Args),
     /// Copy files with OpenSSH's scp
     Scp(ssh::scp::Args),
+    /// Transfer files with OpenSSH's sftp
+    Sftp(ssh::sftp::Args),
     /// Reach ports of a Spark at ports here
     Forward(ssh::forward::Args),
     /// Let a Spark reach ports here

@@ -108,6 +108,7 @@ impl Way {
         if self.gateway.system_namespace != SYSTEM_NAMESPACE {
             all.extend(["--system-namespace".into(), self.gateway.system_namespace.clone()]);
         }
+        all.push("--pass-fd".into());
         if self.is_verbose {
             all.push("--verbose".into());
         }
@@ -149,24 +150,20 @@ pub fn settings(myself: &Myself, way: &Way) -> Vec<(&'static str, String)> {
         ("ServerAliveInterval", "30".into()),
     ];
     if let Some(identity) = &way.identity {
-        all.extend([("IdentityFile", quoted_path(identity)), ("IdentitiesOnly", "yes".into())]);
+        all.extend([
+            // ssh takes over the connection itself, where there is one: nobody copies then.
+            ("ProxyUseFdpass", "yes".into()),
+            ("IdentityFile", quoted_path(identity)),
+            ("IdentitiesOnly", "yes".into()),
+        ]);
     }
     all
 }
 
-/// The same as arguments for OpenSSH's own programs. These take over the connection itself, where there is one: nobody
-/// copies then. What else reads a configuration file may not know how to.
+/// The same as arguments for OpenSSH's own programs.
 pub fn options(myself: &Myself, way: &Way) -> Vec<OsString> {
-    let mut passing = Vec::new();
-    if way.identity.is_some() {
-        let options = [way.options(), vec!["--pass-fd".into()]].concat();
-        // The first value counts.
-        passing.push(("ProxyCommand", myself.command("ssh-proxy", &options, "%n")));
-        passing.push(("ProxyUseFdpass", "yes".into()));
-    }
-    passing
+    settings(myself, way)
         .into_iter()
-        .chain(settings(myself, way))
         .flat_map(|(name, value)| [OsString::from("-o"), OsString::from(format!("{name}={value}"))])
         .collect()
 }
@@ -252,7 +249,7 @@ mod tests {
         let way = way(Some("/home/a \"b\"/50%/key"));
         assert_eq!(value(&way, "IdentityFile").as_deref(), Some(r#""/home/a \"b\"/50%%/key""#));
         assert_eq!(value(&way, "IdentitiesOnly").as_deref(), Some("yes"));
-        let proxy = r#"spark ssh-proxy --identity '/home/a "b"/50%%/key' %n"#;
+        let proxy = r#"spark ssh-proxy --identity '/home/a "b"/50%%/key' --pass-fd %n"#;
         assert_eq!(value(&way, "ProxyCommand").as_deref(), Some(proxy));
     }
 
@@ -266,19 +263,13 @@ mod tests {
     }
 
     #[test]
-    fn only_openssh_itself_is_passed_the_connection_and_only_the_gateways() {
-        let myself = Myself::at(Path::new("spark"), &ConnectOptions::default());
-        let all = |identity| {
-            let words: Vec<String> = options(&myself, &way(identity))
-                .iter()
-                .map(|word| word.to_string_lossy().into_owned())
-                .collect();
-            words.join(" ")
-        };
-        let first = "-o ProxyCommand=spark ssh-proxy --identity /key --pass-fd %n -o ProxyUseFdpass=yes -o ";
-        assert!(all(Some("/key")).starts_with(first), "{}", all(Some("/key")));
-        assert!(!all(None).contains("pass"), "{}", all(None));
-        assert_eq!(value(&way(Some("/key")), "ProxyUseFdpass"), None);
+    fn ssh_is_passed_the_connection_and_only_the_gateways() {
+        assert_eq!(value(&way(Some("/key")), "ProxyUseFdpass").as_deref(), Some("yes"));
+        let proxy = value(&way(None), "ProxyCommand");
+        assert_eq!(
+            (proxy.as_deref(), value(&way(None), "ProxyUseFdpass")),
+            (Some("spark ssh-proxy %n"), None)
+        );
     }
 
     #[test]
@@ -288,7 +279,8 @@ mod tests {
             system_namespace: "elsewhere".into(),
         };
         let way = Way { gateway, is_verbose: true, ..way(Some("/key")) };
-        let expected = "--identity /key --gateway-url https://x.org --system-namespace elsewhere --verbose";
+        let expected =
+            "--identity /key --gateway-url https://x.org --system-namespace elsewhere --pass-fd --verbose";
         assert_eq!(way.options().join(" "), expected);
     }
 }

@@ -1,5 +1,8 @@
 //! `spark ssh` and its relatives: no key of the user's, only the right to run commands.
 
+use std::io::Read;
+use std::process::{Command, Stdio};
+
 use sparks_api::SSH_PORT;
 use sparks_tests::{Said, eventually, get_spark, inside, run, shared, spark};
 
@@ -14,10 +17,15 @@ fn spark_ssh_needs_no_key_and_gives_the_exit_code() {
 
 /// `spark` where the gateway's address is known.
 fn by_gateway(words: &[&str]) -> Said {
+    by_gateway_with(&[], words)
+}
+
+/// The same with variables.
+fn by_gateway_with(variables: &[&str], words: &[&str]) -> Said {
     let gateway =
         std::env::var("SPARKS_GATEWAY_HTTP").expect("SPARKS_GATEWAY_HTTP names the gateway: run `make test`");
     let url = format!("SPARKS_GATEWAY_URL=http://{gateway}");
-    run("env", &[&[&url, "spark", "-n", shared()], words].concat(), "")
+    run("env", &[variables, &[&url, "spark", "-n", shared()], words].concat(), "")
 }
 
 #[test]
@@ -49,6 +57,23 @@ fn spark_scp_carries_files_through_the_gateway() {
 }
 
 #[test]
+fn spark_sftp_takes_the_commands_of_a_file_and_ends_at_the_first_that_fails() {
+    let door = guest_house();
+    let (up, down, batch) = (door.path("sftp-up"), door.path("sftp-down"), door.path("batch"));
+    std::fs::write(&up, vec![8; 3_000_001]).unwrap();
+    let commands = format!(
+        "cd /tmp\nput {} by-sftp\nget by-sftp {}\nls absent\nrm by-sftp\n",
+        up.display(),
+        down.display()
+    );
+    std::fs::write(&batch, commands).unwrap();
+    let said = by_gateway(&["sftp", "-q", "-b", batch.to_str().unwrap(), "house"]);
+    assert!(said.code == 1 && said.err.contains("\"/tmp/absent\" not found"), "{said:?}");
+    assert!(std::fs::read(up).unwrap() == std::fs::read(down).unwrap());
+    inside(shared(), "house", "rm /tmp/by-sftp").ok();
+}
+
+#[test]
 fn spark_scp_carries_files_both_ways() {
     let door = guest_house();
     let (up, down) = (door.path("spark-up"), door.path("spark-down"));
@@ -76,12 +101,34 @@ fn ssh_config_lets_plain_ssh_find_every_spark_by_name() {
 }
 
 #[test]
+fn ssh_itself_takes_over_the_connection_that_ssh_config_opens() {
+    let door = guest_house();
+    let home = door.path("own");
+    std::fs::create_dir(&home).unwrap();
+    let with_home = format!("HOME={}", home.display());
+    by_gateway_with(&[&with_home], &["ssh-config", "-q"]).ok();
+    let file = home.join(".ssh/spark.conf");
+    let mut ssh = Command::new("ssh")
+        .args(["-F", file.to_str().unwrap(), "house.spark", "echo in; cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = [0; 3];
+    ssh.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+    let its_own = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", ssh.id())).unwrap();
+    drop(ssh.stdin.take());
+    assert!(ssh.wait().unwrap().success());
+    assert_eq!(its_own, "", "nobody copies");
+}
+
+#[test]
 fn spark_forward_and_tunnel_carry_connections() {
     guest_house();
     let serve = "setsid python3 -m http.server -b 127.0.0.1 -d /etc 7010 </dev/null >/dev/null 2>&1 &";
     inside(shared(), "house", serve).ok();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut forward = std::process::Command::new("spark")
+    let mut forward = Command::new("spark")
         .args(["-n", shared(), "forward", "house", &format!("{port}:7010")])
         .spawn()
         .unwrap();
@@ -90,7 +137,7 @@ fn spark_forward_and_tunnel_carry_connections() {
         Some(run("curl", &["-sf", &url], "")).filter(|said| said.code == 0)
     });
     assert_eq!(said.out, "house");
-    let mut tunnel = std::process::Command::new("spark")
+    let mut tunnel = Command::new("spark")
         .args(["-n", shared(), "tunnel", "house", &format!("7011:{port}")])
         .spawn()
         .unwrap();

@@ -51,6 +51,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Verb::SshKnownHosts(args) => ssh::known_hosts::run(context, args).await,
         Verb::SshConfig(args) => ssh::config::run(context, args).await,
         Verb::Scp(args) => ssh::scp::run(context, args).await,
+        Verb::Sftp(args) => ssh::sftp::run(context, args).await,
         Verb::Forward(args) => ssh::forward::run(context, args).await,
         Verb::Tunnel(args) => ssh::tunnel::run(context, args).await,
         Verb::Stop(args) => stop::run(context, args).await,

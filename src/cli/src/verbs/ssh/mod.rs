@@ -5,7 +5,9 @@ pub mod forward;
 pub mod known_hosts;
 pub mod proxy;
 pub mod scp;
+pub mod sftp;
 pub mod shell;
+pub mod transfer;
 pub mod tunnel;
 
 use spark_client::Sparks;

@@ -35,7 +35,7 @@ pub struct Args {
     /// Which gateway
     #[command(flatten)]
     pub gateway: GatewayArgs,
-    /// Give ssh the connection itself instead of copying: for ProxyUseFdpass
+    /// Give ssh the connection itself instead of copying: for ProxyUseFdpass. Other programs don't notice
     #[arg(long)]
     pub pass_fd: bool,
     /// Say which way is taken
@@ -52,7 +52,7 @@ pub async fn run(context: &Context, args: Args) -> Outcome {
     let context = &context.in_namespace(namespace.clone());
     let spark = context.sparks.get(name).await?;
     refuse_unrecorded(&spark, &context.sparks)?;
-    if args.pass_fd {
+    if args.pass_fd && fd::is_wanted(std::io::stdin(), std::io::stdout()) {
         fd::pass(std::io::stdout(), connection(context, &spark, &args).await?)?;
         return Ok(0);
     }

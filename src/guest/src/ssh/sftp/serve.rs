@@ -5,12 +5,19 @@ use std::io::{self, ErrorKind, Read, Write};
 use super::packet::{MAX_PACKET, Replies};
 use super::session::{Broken, Session};
 
+/// A packet's length, which comes before it.
+const LENGTH: usize = 4;
+
 /// Room for the largest packet, and for those behind it that arrive with it.
 const INPUT: usize = 2 * MAX_PACKET;
 
 /// From how many bytes on replies are written although more requests wait: enough to be cheap, little enough that the
 /// reader works at the same time.
 const FLUSH: usize = 64 << 10;
+
+/// From which size on nothing is read behind a packet but the next one's length: what follows would have to be moved to
+/// the front of the buffer, which costs as much as a copy of half of all that is written.
+const LARGE: usize = 32 << 10;
 
 /// Why the session ended before its input did.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +47,8 @@ pub fn serve(input: &mut impl Read, output: &mut impl Write, mut session: Sessio
         let answered = answered?;
         buffer.copy_within(answered..end, 0);
         end -= answered;
-        match input.read(&mut buffer[end..]) {
+        let room = room(&buffer[..end]);
+        match input.read(&mut buffer[end..room]) {
             Ok(0) => return Ok(()),
             Ok(read) => end += read,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -59,7 +67,7 @@ fn answer_all(
     let mut answered = 0;
     while let Some(packet) = next(&buffer[answered..])? {
         session.answer(packet, replies)?;
-        answered += 4 + packet.len();
+        answered += LENGTH + packet.len();
         if replies.bytes().len() >= FLUSH {
             flush(replies, output)?;
         }
@@ -69,12 +77,25 @@ fn answer_all(
 
 /// The first packet, without its length, if all of it is there.
 fn next(buffer: &[u8]) -> Result<Option<&[u8]>, ServeError> {
-    let Some((length, rest)) = buffer.split_first_chunk() else { return Ok(None) };
-    let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+    let Some((length, rest)) = length(buffer) else { return Ok(None) };
     match length {
         1..=MAX_PACKET => Ok(rest.get(..length)),
         _ => Err(ServeError::Length(length)),
     }
+}
+
+/// How much the buffer may hold after the next read; `begun` is a packet of which more is to come.
+fn room(begun: &[u8]) -> usize {
+    match length(begun) {
+        Some((length @ LARGE..=MAX_PACKET, _)) => LENGTH + length + LENGTH,
+        _ => INPUT,
+    }
+}
+
+/// The length of the packet that begins there, and what follows it.
+fn length(buffer: &[u8]) -> Option<(usize, &[u8])> {
+    let (length, rest) = buffer.split_first_chunk::<LENGTH>()?;
+    Some((usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX), rest))
 }
 
 fn flush(replies: &mut Replies, output: &mut impl Write) -> io::Result<()> {
@@ -118,6 +139,17 @@ mod tests {
         let (result, dripping) = serve_all(Drip(REQUESTS));
         result.unwrap();
         assert_eq!(at_once, dripping);
+    }
+
+    #[test]
+    fn behind_a_large_packet_only_the_length_of_the_next_is_read() {
+        let begun = |length: u32| [&length.to_be_bytes()[..], &[0; 9]].concat();
+        let (largest, large) = (u32::try_from(MAX_PACKET).unwrap(), u32::try_from(LARGE).unwrap());
+        assert_eq!(room(&begun(largest)), MAX_PACKET + 8);
+        assert_eq!(room(&begun(large)), LARGE + 8);
+        for anything in [begun(large - 1), begun(largest + 1), vec![0; 3], vec![]] {
+            assert_eq!(room(&anything), INPUT);
+        }
     }
 
     #[test]

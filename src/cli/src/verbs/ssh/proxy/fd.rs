@@ -5,14 +5,41 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::Command;
 
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::fs::fstat;
+use rustix::net::sockopt::{socket_domain, socket_peercred};
+use rustix::net::{AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 /// The flag that asks for it.
 const PASS_FD: &str = "--pass-fd";
 /// The option without which no gateway is asked for.
 const IDENTITY: &str = "--identity";
+
+/// Whether it is OpenSSH that waits for a connection. It gives its proxy one Unix socket as input and output. So does
+/// libssh, which reads the same configuration and knows nothing of `ProxyUseFdpass`; other programs give pipes.
+pub fn is_wanted(input: impl AsFd, output: impl AsFd) -> bool {
+    is_same(&input, &output)
+        && socket_domain(&output).is_ok_and(|domain| domain == AddressFamily::UNIX)
+        && socket_peercred(&output).is_ok_and(|peer| {
+            let process = PathBuf::from(format!("/proc/{}", peer.pid.as_raw_pid()));
+            let called = std::fs::read_to_string(process.join("comm")).unwrap_or_default();
+            let program = std::fs::read_link(process.join("exe")).unwrap_or_default();
+            is_openssh(called.trim_end())
+                || program.file_name().is_some_and(|name| is_openssh(&name.to_string_lossy()))
+        })
+}
+
+fn is_same(one: impl AsFd, other: impl AsFd) -> bool {
+    let place = |fd: &dyn AsFd| fstat(fd.as_fd()).map(|stat| (stat.st_dev, stat.st_ino));
+    matches!((place(&one), place(&other)), (Ok(one), Ok(other)) if one == other)
+}
+
+/// Whether a program of this name is OpenSSH's client, maybe one of several that are installed.
+fn is_openssh(name: &str) -> bool {
+    name == "ssh" || name.starts_with("ssh-") || name.starts_with("openssh")
+}
 
 /// Passes a connection to ssh as its mm_receive_fd() takes it: with one byte.
 pub fn pass(to: impl AsFd, connection: OwnedFd) -> io::Result<()> {
@@ -72,6 +99,23 @@ mod tests {
         assert_eq!(told(line, false), "--context c ssh-proxy --gateway-url http://x api");
         assert_eq!(told("ssh-proxy --identity=/key --pass-fd api", false), "ssh-proxy api");
         assert_eq!(told("ssh-proxy --identity=/key api", true), "ssh-proxy --identity=/key api");
+    }
+
+    #[test]
+    fn only_openssh_is_passed_a_connection() {
+        for (name, expected) in [("ssh", true), ("ssh-9.9", true), ("openssh", true), ("kioworker", false)] {
+            assert_eq!(is_openssh(name), expected, "{name}");
+        }
+        let (ours, _its) = UnixStream::pair().unwrap();
+        let (other, _) = UnixStream::pair().unwrap();
+        let nothing = File::open("/dev/null").unwrap();
+        assert!(is_same(&ours, ours.try_clone().unwrap()) && !is_same(&ours, &other));
+        // This process is at the other end of the first.
+        for (input, output) in
+            [(ours.as_fd(), ours.as_fd()), (ours.as_fd(), other.as_fd()), (nothing.as_fd(), nothing.as_fd())]
+        {
+            assert!(!is_wanted(input, output));
+        }
     }
 
     #[test]
