@@ -1,5 +1,7 @@
 //! HTTP through the gateway.
 
+use std::os::unix::fs::PermissionsExt;
+
 use serde_json::json;
 use sparks_tests::{Said, apply, eventually, get_spark, run, shared, spark, spark_object, until_reason};
 
@@ -44,6 +46,18 @@ fn a_private_spark_opens_for_a_token_only_and_is_not_told_from_none() {
     assert_eq!(fetch("closed", &["-H", &header]).out, "from the source\n\n200");
     assert!(fetch("closed", &["-H", "Sparks-Token: x.y.z"]).out.ends_with("401"));
     assert!(spark(shared(), &["url", "closed"]).ok().contains(&format!("closed--{}.localhost", shared())));
+}
+
+#[test]
+fn spark_url_opens_in_the_browser_what_it_prints() {
+    let folder = tempfile::tempdir().unwrap();
+    let (browser, opened) = (folder.path().join("xdg-open"), folder.path().join("opened"));
+    std::fs::write(&browser, format!("#!/bin/sh\necho \"$1\" > '{}'\n", opened.display())).unwrap();
+    std::fs::set_permissions(&browser, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("PATH={}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let printed = run("env", &[&path, "spark", "-n", shared(), "url", "source", "--open"], "").ok();
+    assert!(printed.contains("://source--"), "{printed}");
+    assert_eq!(std::fs::read_to_string(opened).unwrap().trim_end(), printed);
 }
 
 #[test]

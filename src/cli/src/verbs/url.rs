@@ -9,7 +9,7 @@ use sparks_api::Spark;
 
 use crate::complete::sparks;
 use crate::context::Context;
-use crate::errors::Outcome;
+use crate::errors::{CliError, Outcome};
 use crate::gateway::{self, GatewayArgs};
 use crate::{output, parse};
 
@@ -28,6 +28,9 @@ pub struct Args {
     /// Print only a token, for the header Sparks-Token
     #[arg(long)]
     pub token: bool,
+    /// Open it in the browser too
+    #[arg(long, conflicts_with = "token")]
+    pub open: bool,
     /// Which gateway
     #[command(flatten)]
     pub gateway: GatewayArgs,
@@ -48,6 +51,9 @@ pub async fn run(context: &Context, args: Args) -> Outcome {
         url.push_str(&format!("?{AUDIENCE}-token={}", token.await?));
     }
     output::line(&url)?;
+    if args.open {
+        open::that(&url).map_err(|error| CliError::Usage(format!("no browser could be started: {error}")))?;
+    }
     Ok(0)
 }
 
