@@ -33,6 +33,8 @@ SERVICE_IP=10.212.0.1
 DNS_IP=10.212.0.10
 DOMAIN=cluster.local
 SERVER=https://$CONTROL_IP:6443
+# Ports of the machine's loopback that lead to the node ports of the same number.
+HOST_PORTS=(30022 30080)
 MAX_NODES=9
 
 PAUSE_IMAGE=localhost/sparks-cluster/pause:1

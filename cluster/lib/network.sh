@@ -155,6 +155,23 @@ ensure_network() {
   ensure_routes "$@"
 }
 
+# A listener and no packet filter: with route_localnet pods could reach what listens on the machine's loopback.
+ensure_host_ports() {
+  local port
+  for port in "${HOST_PORTS[@]}"; do
+    # An end of one direction is passed on, and the other one goes on for as long as it likes.
+    ensure_daemon "port-$port" ports socat -b 131072 -t 31536000 \
+      "TCP4-LISTEN:$port,bind=127.0.0.1,reuseaddr,fork,nodelay" "TCP4:$(node_ip 1):$port,nodelay"
+    wait_until 2 daemon_listens "port-$port" "$port" ||
+      say "  port $port of 127.0.0.1 is taken: nothing of the cluster is there ($LOG/port-$port.log)"
+  done
+}
+
+# daemon_listens NAME PORT
+daemon_listens() {
+  daemon_pid "$1" ports >/dev/null && (exec 3<>"/dev/tcp/127.0.0.1/$2") 2>/dev/null
+}
+
 remove_network() {
   local n
   remove_network_namespace control

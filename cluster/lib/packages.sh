@@ -17,6 +17,7 @@ pkg-config /usr/bin/pkg-config
 libseccomp-dev /usr/include/seccomp.h
 btrfs-progs /sbin/mkfs.btrfs
 mmdebstrap /usr/bin/mmdebstrap
+socat /usr/bin/socat
 ca-certificates /etc/ssl/certs/ca-certificates.crt
 END
 }
