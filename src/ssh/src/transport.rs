@@ -72,6 +72,7 @@ const CIPHERS: &[cipher::Name] = &[
     cipher::AES_256_CTR,
     cipher::AES_192_CTR,
     cipher::AES_128_CTR,
+    cipher::CHACHA20_POLY1305,
 ];
 /// How long a server's first word on ciphers waits for the client's. A client that is further away has a slower network
 /// than any cipher, and is not to wait for a round trip more.
@@ -88,6 +89,9 @@ const CIPHERS_WITHOUT_AES_INSTRUCTIONS: &[cipher::Name] = &[
 /// Encrypt-then-MAC first. The others are for libssh2 of before 1.11, which curl has in many distributions.
 const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512];
 
+/// For clients that ask for it (`ssh -C`), and from the login on, as sshd.
+const COMPRESSION: &[compression::Name] = &[compression::NONE, compression::ZLIB_LEGACY];
+
 /// A server for public keys and certificates, with a host certificate for clients that ask for one (its key has to be
 /// among `keys`). Without a time limit of its own: that is [`guarded`]'s.
 #[must_use]
@@ -101,7 +105,7 @@ pub fn server_config(keys: Vec<PrivateKey>, certificates: Vec<Certificate>) -> s
         keys,
         certificates,
         limits: limits(SERVER_REKEYS_AFTER),
-        preferred: preferred(),
+        preferred: Preferred { compression: Cow::Borrowed(COMPRESSION), ..preferred() },
         own_cipher_order: Some(OWN_ORDER_WITHIN),
         inactivity_timeout: None,
         keepalive_interval: None,

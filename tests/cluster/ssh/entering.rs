@@ -14,6 +14,25 @@ fn a_command_has_its_output_its_errors_its_input_and_its_exit_code() {
 }
 
 #[test]
+fn who_knows_one_cipher_only_or_wants_compression_enters() {
+    let door = guest_house();
+    for cipher in ["chacha20-poly1305@openssh.com", "aes128-ctr", "aes256-gcm@openssh.com"] {
+        let option = format!("Ciphers={cipher}");
+        assert_eq!(door.ssh(&["-o", &option], "house", "cat", "in").ok(), "in", "{cipher}");
+    }
+    let said = door.ssh(&["-C", "-v", "-o", "LogLevel=DEBUG"], "house", "seq 100000 | md5sum", "");
+    assert!(said.out.starts_with("dea9193b768319cbb4ff1a137ac03113"), "{said:?}");
+    assert!(said.err.contains("compression: zlib@openssh.com"), "{said:?}");
+}
+
+#[test]
+fn who_has_no_cipher_in_common_is_told_which_ones_there_are() {
+    let said = guest_house().ssh(&["-o", "Ciphers=aes256-cbc"], "house", "true", "");
+    let offer = "no matching cipher found. Their offer: aes256-gcm@openssh.com,";
+    assert!(said.code == 255 && said.err.contains(offer), "{said:?}");
+}
+
+#[test]
 fn output_that_a_command_closes_early_ends_here_and_its_exit_code_still_arrives() {
     let door = guest_house();
     let script =

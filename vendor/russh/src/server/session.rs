@@ -767,7 +767,18 @@ impl Session {
                             let kex_was_active = self.kex.active();
                             match reply(self, handler, &mut pkt).await {
                                 Ok(_) => {},
-                                Err(e) => return Err(e),
+                                Err(e) => {
+                                    // A client that has no algorithm in common with us names
+                                    // ours, which it has of our KEXINIT.
+                                    if self.common.encrypted.is_none() {
+                                        let _ = self
+                                            .common
+                                            .packet_writer
+                                            .flush_into(&mut stream_write)
+                                            .await;
+                                    }
+                                    return Err(e);
+                                }
                             }
                             buffer.seqn = pkt.seqn; // TODO reply changes seqn internall, find cleaner way
 
