@@ -10,12 +10,22 @@ use sparks_tests::eventually;
 
 use super::guest_house;
 
+/// What a server says to these words, once something listens there.
+fn ask(port: u16, words: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.write_all(words.as_bytes()).ok()?;
+    let mut said = String::new();
+    stream.read_to_string(&mut said).ok()?;
+    Some(said).filter(|said| !said.is_empty())
+}
+
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// VS Code Remote-SSH: `ssh -T -D PORT HOST bash` with an installer on its input, which starts a server that listens on a
-/// port of its choice and stays; the editor then connects to that port through the SOCKS proxy, twice.
+/// port of its choice, or on a socket, and stays; the editor then connects to that port through the SOCKS proxy, twice,
+/// and to the socket by a second connection, which finds the same server.
 #[test]
 fn vs_code_starts_its_server_by_a_script_and_comes_back_through_the_proxy() {
     let door = guest_house();
@@ -26,11 +36,14 @@ fn vs_code_starts_its_server_by_a_script_and_comes_back_through_the_proxy() {
     let script = r#"
 uname -rsv; echo "$SHELL" >/dev/null; mkdir -p ~/.vscode-server/bin
 python3 - <<'PY' &
-import socketserver
+import os, socketserver, threading
+if os.path.exists("/tmp/vscode.sock"): os.remove("/tmp/vscode.sock")
 class H(socketserver.StreamRequestHandler):
     def handle(self):
         self.wfile.write(b"server says " + self.rfile.readline())
 s = socketserver.ThreadingTCPServer(("127.0.0.1", 0), H)
+u = socketserver.ThreadingUnixStreamServer("/tmp/vscode.sock", H)
+threading.Thread(target=u.serve_forever, daemon=True).start()
 print("listeningOn==%d==" % s.server_address[1], flush=True)
 s.serve_forever()
 PY
@@ -57,6 +70,12 @@ wait
         stream.read_to_string(&mut said).unwrap();
         assert_eq!(said, format!("server says {word}\n"));
     }
+    let near = free_port();
+    let forward = format!("127.0.0.1:{near}:/tmp/vscode.sock");
+    let mut second =
+        door.command(&["-N", "-L", &forward], "house", &[]).stdin(Stdio::null()).spawn().unwrap();
+    assert_eq!(eventually("the socket", || ask(near, "three\n")), "server says three\n");
+    let _ = (second.kill(), second.wait());
     let _ = child.kill();
     let _ = child.wait();
 }
@@ -90,6 +109,15 @@ fn zed_runs_all_over_one_connection() {
             assert_eq!(door.ssh(&["-o", &path], "house", "sh -c 'echo $0' x", "").ok(), "x");
         }
     }
+    // A port of the project, which is opened while the connection is there.
+    let serve = "import socket; s = socket.create_server(('127.0.0.1', 7009)); c, _ = s.accept(); c.recv(9); c.send(b'seen')";
+    let mut page = door.command(&["-o", &path], "house", &["python3", "-c", &format!("\"{serve}\"")]);
+    let mut page = page.stdin(Stdio::null()).spawn().unwrap();
+    let near = free_port();
+    let forward = format!("127.0.0.1:{near}:127.0.0.1:7009");
+    door.ssh(&["-o", &path, "-O", "forward", "-L", &forward], "house", "", "").ok();
+    assert_eq!(eventually("the project's port", || ask(near, "look")), "seen");
+    assert!(page.wait().unwrap().success());
     drop(input);
     assert!(proxy.wait().unwrap().success());
     master.kill().unwrap();
@@ -111,13 +139,7 @@ fn jetbrains_has_files_a_terminal_and_listeners_at_once() {
     let mut terminal =
         door.command(&["-tt", "-o", &path], "house", &[&format!("python3 -c \"{backend}\"; tty")]);
     let terminal = terminal.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
-    let joined = eventually("the backend", || {
-        let mut stream = TcpStream::connect(("127.0.0.1", near)).ok()?;
-        let mut said = String::new();
-        stream.read_to_string(&mut said).ok()?;
-        Some(said).filter(|said| !said.is_empty())
-    });
-    assert_eq!(joined, "joined");
+    assert_eq!(eventually("the backend", || ask(near, "")), "joined");
     door.copy("sftp", "house", &["-o", &path, "-b", "-", "GATEWAY"], "ls /etc/passwd\n").ok();
     let output = terminal.wait_with_output().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).contains("/dev/pts/"));
