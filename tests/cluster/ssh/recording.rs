@@ -8,7 +8,7 @@ use std::{
 use serde_json::{Value, json};
 use sparks_tests::{eventually, get_spark, shared, spark};
 
-use super::enterable;
+use super::{enterable, terminal::Screen};
 
 fn sessions(words: &[&str]) -> sparks_tests::Said {
     spark(shared(), &[&["sessions"], words].concat())
@@ -62,6 +62,28 @@ fn type_unseen(door: &super::Door) {
     child.stdin.as_mut().unwrap().write_all(b"password-never-shown\n").unwrap();
     assert!(lines.any(|line| line.unwrap().contains("second-needle")));
     assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_terminal_is_recorded_with_its_sizes_and_played_as_it_was() {
+    let keys = json!([super::door().public("key")]);
+    let door = enterable("sized", &json!({"ssh": {"authorizedKeys": keys, "recording": "On"}}));
+    let script = "'echo begin; read enter; stty size; read word; echo end of $word'";
+    let screen = Screen::of("sized", door, "recorded", script, (80, 24));
+    screen.shows("begin");
+    screen.resize(101, 33);
+    screen.keys(&["Enter"]);
+    screen.shows("33 101");
+    screen.keys(&["it", "Enter"]);
+    screen.shows("end of it");
+    let all = ended("sized", 1);
+    assert_eq!(all[0]["header"]["term"]["cols"], 80);
+    let cast = sessions(&["save", "sized"]).ok();
+    assert!(cast.contains(", \"r\", \"101x33\"]") && cast.contains("33 101"), "{cast}");
+    let played = sessions(&["play", "sized", "--speed", "1000"]).ok();
+    assert!(played.contains("33 101") && played.contains("end of it"), "{played}");
+    let shown = sessions(&["show", "sized"]).ok();
+    assert!(shown.contains("80x24") && shown.contains("stty size; read word"), "{shown}");
 }
 
 #[test]

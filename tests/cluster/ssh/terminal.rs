@@ -5,7 +5,7 @@ use sparks_tests::{PATIENCE, eventually, inside, run, shared};
 use super::{Door, guest_house};
 
 /// A tmux server of its own, ended at the end.
-struct Screen(String);
+pub struct Screen(String);
 
 impl Screen {
     /// A terminal of this size in which ssh runs.
@@ -14,7 +14,7 @@ impl Screen {
     }
 
     /// The same for a login, without its namespace.
-    fn of(login: &str, door: &Door, name: &str, command: &str, (columns, rows): (u32, u32)) -> Self {
+    pub fn of(login: &str, door: &Door, name: &str, command: &str, (columns, rows): (u32, u32)) -> Self {
         let screen = Self(door.path(&format!("{name}.tmux")).display().to_string());
         let words: Vec<String> = door
             .words("key", &["-t"], &format!("{login}.{}", shared()))
@@ -45,15 +45,15 @@ impl Screen {
         run("tmux", &[&["-S", self.0.as_str()], words].concat(), "").ok()
     }
 
-    fn resize(&self, columns: u32, rows: u32) {
+    pub fn resize(&self, columns: u32, rows: u32) {
         self.tmux(&["resize-window", "-x", &columns.to_string(), "-y", &rows.to_string()]);
     }
 
-    fn keys(&self, keys: &[&str]) {
+    pub fn keys(&self, keys: &[&str]) {
         self.tmux(&[&["send-keys"], keys].concat());
     }
 
-    fn shows(&self, wanted: &str) {
+    pub fn shows(&self, wanted: &str) {
         let began = std::time::Instant::now();
         while !self.text().contains(wanted) {
             assert!(
