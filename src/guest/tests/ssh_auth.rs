@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use sparks_proto::SshServer;
+use sparks_proto::{SparkName, SshServer};
 use sshd::{Sshd, complaints, eventually, new_key, printed};
 
 fn is_root() -> bool {
@@ -25,7 +25,7 @@ fn assert_refused(output: &Output) {
 
 fn sign(folder: &Path, key: &str, options: &[&str]) {
     let status = Command::new("ssh-keygen")
-        .args(["-q", "-s", "ca", "-I", "alice", "-n", "root"])
+        .args(["-q", "-s", "ca", "-I", "alice", "-n", "root,api.team-a"])
         .args(options)
         .arg(format!("{key}.pub"))
         .current_dir(folder)
@@ -51,6 +51,11 @@ fn with_certificates(
 
 fn installation_wide(server: &mut SshServer, authority: String) {
     server.user_ca_keys.push(authority);
+    server.spark = Some(SparkName { name: "api".into(), namespace: "team-a".into() });
+}
+
+fn of_a_line(server: &mut SshServer, authority: String) {
+    server.authorized_keys.push(format!("cert-authority {authority}"));
 }
 
 fn try_key(sshd: &Sshd, key: &str, command: &str) -> Output {
@@ -126,9 +131,7 @@ fn certificates_are_held_to_their_time_their_principals_and_their_options() {
         ("here", &["-O", "source-address=127.0.0.0/8"]),
         ("forced", &["-O", "force-command=echo forced"]),
     ];
-    for authority in [installation_wide as fn(&mut SshServer, String), |server, key| {
-        server.authorized_keys.push(format!("cert-authority {key}"))
-    }] {
+    for authority in [installation_wide as fn(&mut SshServer, String), of_a_line] {
         let sshd = with_certificates(&certificates, authority);
         assert_eq!(printed(&try_key(&sshd, "good", "echo in")), "in\n");
         assert_eq!(printed(&try_key(&sshd, "here", "echo in")), "in\n");
@@ -141,6 +144,39 @@ fn certificates_are_held_to_their_time_their_principals_and_their_options() {
     }
 }
 
+/// Certificates, and whom or what they name.
+const NAMED: [(&str, &[&str]); 6] = [
+    ("user", &["-n", "root"]),
+    ("spark", &["-n", "api.team-a"]),
+    ("namespace", &["-n", "*.team-a"]),
+    ("root-of-spark", &["-n", "root+api.team-a"]),
+    ("dev-of-spark", &["-n", "dev+api.team-a"]),
+    ("another", &["-n", "api.team-b"]),
+];
+
+/// Which of them get in as root.
+fn let_in(sshd: &Sshd) -> Vec<&'static str> {
+    let keys = NAMED.into_iter().map(|(key, _)| key);
+    keys.filter(|key| try_key(sshd, key, "true").status.success()).collect()
+}
+
+#[test]
+fn a_certificate_of_the_installation_opens_the_sparks_that_it_names_and_no_user_name_opens_any() {
+    let sshd = with_certificates(&NAMED, installation_wide);
+    assert_eq!(let_in(&sshd), ["spark", "namespace", "root-of-spark"]);
+}
+
+#[test]
+fn a_certificate_of_a_lines_authority_names_the_user() {
+    assert_eq!(let_in(&with_certificates(&NAMED, of_a_line)), ["user"]);
+}
+
+#[test]
+fn a_guest_that_does_not_know_which_spark_it_is_refuses_the_installations_certificates() {
+    let sshd = with_certificates(&NAMED, |server, key| server.user_ca_keys.push(key));
+    assert!(let_in(&sshd).is_empty());
+}
+
 #[test]
 fn a_certificate_for_somebody_else_is_refused() {
     let sshd = with_certificates(&[("key2", &["-n", "somebody-else"])], installation_wide);
@@ -151,16 +187,14 @@ fn a_certificate_for_somebody_else_is_refused() {
 fn a_certificate_of_another_authority_is_refused() {
     let sshd = with_certificates(&[("key2", &[])], |server, _| {
         let folder = tempfile::tempdir().unwrap();
-        server.user_ca_keys.push(new_key(&folder.path().join("another")));
+        installation_wide(server, new_key(&folder.path().join("another")));
     });
     assert_refused(&try_key(&sshd, "key2", "true"));
 }
 
 #[test]
 fn where_an_authority_is_trusted_what_can_not_enter_is_refused_before_it_is_signed_for() {
-    for authority in [installation_wide as fn(&mut SshServer, String), |server, key| {
-        server.authorized_keys.push(format!("cert-authority {key}"))
-    }] {
+    for authority in [installation_wide as fn(&mut SshServer, String), of_a_line] {
         let sshd = with_certificates(&[("good", &[]), ("other", &["-n", "somebody-else"])], authority);
         let verbose = |key: &str| {
             let mut client = sshd.client_with(&sshd.path(key));

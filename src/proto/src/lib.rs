@@ -11,7 +11,9 @@ mod codec;
 mod message;
 
 pub use codec::{CodecError, read, write};
-pub use message::{Computer, FromGuest, Service, ServiceState, SshAnswer, SshQuestion, SshServer, ToGuest};
+pub use message::{
+    Computer, FromGuest, Service, ServiceState, SparkName, SshAnswer, SshQuestion, SshServer, ToGuest,
+};
 
 /// Name of the abstract Unix socket (without the leading NUL) on which the guest listens.
 pub const CONTROL_SOCKET: &str = "sparks-guest";

@@ -40,12 +40,25 @@ pub struct SshServer {
     pub gateway_keys: Vec<String>,
     /// Lines of authorized_keys for those who come directly.
     pub authorized_keys: Vec<String>,
-    /// Public keys of user certificate authorities.
+    /// Public keys of user certificate authorities of the installation. Their certificates say which Sparks they open.
     pub user_ca_keys: Vec<String>,
+    /// Which Spark this is. Without it no certificate of `user_ca_keys` opens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spark: Option<SparkName>,
     /// Public keys that may enter as anybody for a short while: [`SshQuestion::Admit`]. PID 1 fills them in; the node
     /// agent never does.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub admitted_keys: Vec<String>,
+}
+
+/// A Spark among all of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SparkName {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
 }
 
 impl std::fmt::Debug for SshServer {
@@ -150,5 +163,12 @@ mod tests {
         told["admittedKeys"] = serde_json::json!(["a"]);
         let SshAnswer::Server(heard) = serde_json::from_value(told).unwrap() else { panic!("no server") };
         assert_eq!(heard.admitted_keys, ["a"]);
+    }
+
+    #[test]
+    fn a_server_that_was_not_told_which_spark_it_is_says_nothing_of_it() {
+        let told = serde_json::to_value(SshServer::default()).unwrap();
+        assert_eq!(told.get("spark"), None);
+        assert_eq!(serde_json::from_value::<SshServer>(told).unwrap().spark, None);
     }
 }

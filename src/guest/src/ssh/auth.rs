@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use russh::server::{Auth, Handler, PublicKeyOffer, Session, VerifiedPublicKey};
-use sparks_proto::SshServer;
+use sparks_proto::{SparkName, SshServer};
 use sparks_ssh::TransportEnds;
 use sparks_ssh::keys::{self, AuthorizedKey, Permissions};
 use sparks_ssh::transport::{Certificate, HashAlg, PublicKey};
@@ -22,7 +22,10 @@ use crate::{log, reception, users::UserError};
 pub struct Policy {
     gateways: Vec<PublicKey>,
     lines: Vec<AuthorizedKey>,
+    /// Of the installation.
     authorities: Vec<PublicKey>,
+    /// Where this is, which their certificates must name.
+    spark: Option<SparkName>,
     /// Keys of those who may run programs in the pod: `ssh --admit`.
     admitted: Vec<PublicKey>,
     /// Whether to let in whoever is there: who may run programs in the pod is root already.
@@ -36,6 +39,7 @@ impl Policy {
             gateways: config::public_keys(&server.gateway_keys, "the gateway's keys"),
             lines: config::authorized(&server.authorized_keys, "authorized_keys"),
             authorities: config::public_keys(&server.user_ca_keys, "the user CA keys"),
+            spark: server.spark.clone(),
             admitted: config::bare_keys(&server.admitted_keys),
             anybody: false,
         }
@@ -87,7 +91,9 @@ impl Policy {
         peer: IpAddr,
     ) -> Result<By, Refusal> {
         let by = |permissions| By::Client { permissions, key: described_certificate(certificate) };
-        let refusal = match keys::check_certificate(certificate, &self.authorities, &[user], now, peer) {
+        let principals = self.principals(user);
+        let principals: Vec<_> = principals.iter().map(String::as_str).collect();
+        let refusal = match keys::check_certificate(certificate, &self.authorities, &principals, now, peer) {
             Ok(permissions) => return Ok(by(permissions)),
             Err(denied) => denied,
         };
@@ -102,6 +108,12 @@ impl Policy {
             }
         }
         Err(refusal)
+    }
+
+    /// What certificates of the installation may name; nothing where nobody has said which Spark this is.
+    fn principals(&self, user: &str) -> Vec<String> {
+        let spark = self.spark.as_ref();
+        spark.map(|spark| keys::spark_principals(&spark.name, &spark.namespace, user)).unwrap_or_default()
     }
 }
 

@@ -165,5 +165,5 @@ fn computer(agent: &Agent, volume: &Volume, uid: &str) -> Result<sparks_proto::C
             opened
         }
     };
-    Ok(computer::computer(wanted, opened))
+    Ok(computer::computer(wanted, volume.namespace(), opened))
 }

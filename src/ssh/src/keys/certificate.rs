@@ -8,6 +8,15 @@ use crate::transport::{
     ssh_key::{Algorithm, certificate::CertType},
 };
 
+/// Principals of an installation-wide authority's certificate that let it into this Spark as `user`: the Spark, all of its
+/// namespace, or all, each for every user or, with `USER+` before it, for one. The user's name alone is none: whoever is
+/// root somewhere would be it everywhere.
+#[must_use]
+pub fn spark_principals(name: &str, namespace: &str, user: &str) -> Vec<String> {
+    let places = [format!("{name}.{namespace}"), format!("*.{namespace}"), "*".to_owned()];
+    places.iter().map(|place| format!("{user}+{place}")).chain(places.iter().cloned()).collect()
+}
+
 /// What a login with a certificate may do. Its signature is verified here too. Any one of `principals` must be among the
 /// certificate's; one that names none is refused, as sshd does.
 ///

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use address::AddressPatterns;
 use address::matches_glob;
-pub use certificate::check_certificate;
+pub use certificate::{check_certificate, spark_principals};
 pub use line::{AuthorizedKey, LineError, parse};
 pub use options::Options;
 

@@ -191,6 +191,25 @@ fn a_certificate_is_refused_for_each_of_its_faults() {
 }
 
 #[test]
+fn a_certificate_of_the_installation_opens_sparks_and_never_a_user_name() {
+    let opens = |name: &str| {
+        let authorities = [private(9).public_key().clone()];
+        let cert = certificate(|builder| principal(builder, name));
+        let principals = spark_principals("api", "team-a", "root");
+        let principals: Vec<_> = principals.iter().map(String::as_str).collect();
+        check_certificate(&cert, &authorities, &principals, NOW, peer("::1")).is_ok()
+    };
+    for name in ["api.team-a", "*.team-a", "*", "root+api.team-a", "root+*.team-a", "root+*"] {
+        assert!(opens(name), "{name}");
+    }
+    for name in
+        ["root", "api", "team-a", "api.team-b", "db.team-a", "*.*", "api.*", "dev+api.team-a", "dev+*"]
+    {
+        assert!(!opens(name), "{name}");
+    }
+}
+
+#[test]
 fn a_line_of_an_authority_lets_its_certificates_in_and_no_key() {
     let authority =
         parse(&format!("cert-authority,principals=\"ops, dev\" {}", public(9))).next().unwrap().1.unwrap();
