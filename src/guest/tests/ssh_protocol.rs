@@ -3,6 +3,8 @@
 
 mod sshd;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use sparks_ssh::context::Context;
 use sparks_ssh::keys::Permissions;
@@ -170,6 +172,26 @@ async fn a_gateway_that_does_not_say_who_comes_first_is_hung_up_on() {
     assert!(peer.connection.next().await.is_none());
     sshd.all_gone();
     assert!(sshd.log().contains("the gateway did not say who comes"), "{}", sshd.log());
+}
+
+/// What PID 1 takes for somebody who has logged in.
+fn leads_a_session(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let session = stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().nth(3).unwrap();
+    session == pid.to_string()
+}
+
+#[tokio::test]
+async fn who_comes_by_a_gateway_is_a_stranger_until_it_says_who() {
+    let sshd = behind_a_gateway();
+    let _ahead = Peer::login(&sshd, &sshd.path("gateway"), None).await;
+    for _ in 0..50 {
+        assert!(!leads_a_session(sshd.connections()[0]));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let somebody = Peer::login(&sshd, &sshd.path("gateway"), Some(context(Permissions::all()))).await;
+    somebody.session().await;
+    assert!(leads_a_session(sshd.connections()[1]));
 }
 
 #[tokio::test]

@@ -41,7 +41,7 @@ pub fn files() -> Option<Rlimit> {
     FILES.get().copied()
 }
 
-/// Somebody has logged in: no time limit any more, and PID 1 sees by the session that this is no stranger.
+/// Somebody has logged in, and who is known: no time limit any more, and PID 1 sees by the session that this is no stranger.
 pub fn logged_in() {
     alarm(0);
     // Fails where it leads one already, as with `kubectl exec`.

@@ -89,11 +89,12 @@ async fn admit(
     addresses: Option<Addresses>,
     session: std::pin::Pin<&mut RunningSession<Door>>,
 ) -> Result<(), SshError> {
-    process::logged_in();
     let by_tcp = addresses.is_some();
     let Some((permissions, key, addresses)) = identify(by, &mut packets, addresses).await? else {
         return Ok(());
     };
+    // Not before: a gateway dials ahead for whoever offers a key, and until it says who comes that is a stranger.
+    process::logged_in();
     if let Some(both) = addresses.filter(|_| by_tcp) {
         log::line(format_args!("ssh: {} from {} by {key:?}", user.name, both.client));
     }
