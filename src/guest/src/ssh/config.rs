@@ -4,7 +4,7 @@ use std::io;
 
 use russh::keys::Algorithm;
 use sparks_proto::SshServer;
-use sparks_ssh::keys::{self, AuthorizedKey};
+use sparks_ssh::keys::{self, AuthorizedKey, LineError};
 use sparks_ssh::transport::{PrivateKey, PublicKey};
 
 use crate::log;
@@ -54,21 +54,27 @@ fn seed(hex: &str) -> Option<[u8; 32]> {
 
 /// Lines of authorized_keys; one that can't be understood is said in the log and lets nobody in.
 pub fn authorized(lines: &[String], what: &str) -> Vec<AuthorizedKey> {
-    let mut keys = Vec::new();
-    for line in lines {
-        for (_, parsed) in keys::parse(line) {
-            match parsed {
-                Ok(key) => keys.push(key),
-                Err(error) => log::line(format_args!("ssh: a line of {what} is left out: {error}")),
-            }
-        }
-    }
-    keys
+    understood(lines, what, Ok)
 }
 
-/// Bare public keys.
+/// Public keys of which none may have options, as in sshd's TrustedUserCAKeys.
 pub fn public_keys(lines: &[String], what: &str) -> Vec<PublicKey> {
-    authorized(lines, what).into_iter().map(|line| line.key).collect()
+    understood(lines, what, AuthorizedKey::bare)
+}
+
+fn understood<T>(
+    lines: &[String],
+    what: &str,
+    as_wanted: impl Fn(AuthorizedKey) -> Result<T, LineError>,
+) -> Vec<T> {
+    let mut all = Vec::new();
+    for (_, parsed) in lines.iter().flat_map(|line| keys::parse(line)) {
+        match parsed.and_then(&as_wanted) {
+            Ok(one) => all.push(one),
+            Err(error) => log::line(format_args!("ssh: a line of {what} is left out: {error}")),
+        }
+    }
+    all
 }
 
 /// The only key of a line that has nothing before it.
@@ -112,6 +118,13 @@ mod tests {
         for line in all {
             assert!(bare_key(&line).is_none(), "{line}");
         }
+    }
+
+    #[test]
+    fn a_key_that_may_do_everything_has_no_options_that_would_seem_to_hold() {
+        let lines = [format!("from=\"10.0.0.0/8\" {KEY}"), format!("cert-authority {KEY}"), KEY.to_owned()];
+        assert_eq!(public_keys(&lines, "a test").len(), 1);
+        assert_eq!(authorized(&lines, "a test").len(), 3);
     }
 
     #[test]

@@ -28,6 +28,18 @@ pub enum LineError {
     /// An option is not known, or its value not understood.
     #[error("the option {0:?} is not known, or its value is not understood")]
     Option(String),
+    /// Of two values, which one was meant nobody knows.
+    #[error("the option {0:?} may stand there only once")]
+    Twice(String),
+    /// An empty list is not the same as none.
+    #[error("its principals=\"\" names nobody")]
+    NoPrincipal,
+    /// A key itself has none.
+    #[error("the option \"principals\" is for certificates and needs \"cert-authority\" beside it")]
+    PrincipalsOfKey,
+    /// It stands in a list of keys that may all do the same.
+    #[error("a key of this list may have no options")]
+    NotBare,
 }
 
 /// The keys of a file, each with the number of its line from 1. Comments and empty lines are skipped.
@@ -76,6 +88,14 @@ pub(super) fn unquoted_at(text: &str, wanted: impl Fn(char) -> bool) -> Result<O
 }
 
 impl AuthorizedKey {
+    /// The key, in a list whose keys have no options.
+    ///
+    /// # Errors
+    /// [`LineError::NotBare`]: options that nobody looks at would seem to hold.
+    pub fn bare(self) -> Result<PublicKey, LineError> {
+        if self.options == Options::default() { Ok(self.key) } else { Err(LineError::NotBare) }
+    }
+
     /// Whether it is this key, to log in with.
     #[must_use]
     pub fn is(&self, key: &PublicKey) -> bool {

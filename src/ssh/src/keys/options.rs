@@ -13,7 +13,7 @@ pub struct Options {
     pub from: Option<AddressPatterns>,
     /// The key signs certificates, and is none to log in with.
     pub cert_authority: bool,
-    /// Names that a certificate may have instead of the user's.
+    /// Names that a certificate may have instead of the user's; the user's own when empty.
     pub principals: Vec<String>,
 }
 
@@ -35,15 +35,38 @@ impl Options {
             };
             options.set(&name.to_ascii_lowercase(), value)?;
         }
+        if !options.principals.is_empty() && !options.cert_authority {
+            return Err(LineError::PrincipalsOfKey);
+        }
         Ok(options)
     }
 
     fn set(&mut self, name: &str, value: Option<String>) -> Result<(), LineError> {
-        match value {
-            None => self.flag(name),
-            Some(value) => self.value(name, &value),
+        if value.is_some() && self.is_taken(name) {
+            return Err(LineError::Twice(name.to_owned()));
         }
-        .ok_or_else(|| LineError::Option(name.to_owned()))
+        let understood = match value {
+            None => self.flag(name),
+            Some(value) if name == "principals" => return self.set_principals(&value),
+            Some(value) => self.value(name, &value),
+        };
+        understood.ok_or_else(|| LineError::Option(name.to_owned()))
+    }
+
+    /// Whether it has its value already, of those that sshd takes but once.
+    fn is_taken(&self, name: &str) -> bool {
+        match name {
+            "command" => self.permissions.force_command.is_some(),
+            "from" => self.from.is_some(),
+            "principals" => !self.principals.is_empty(),
+            _ => false,
+        }
+    }
+
+    fn set_principals(&mut self, list: &str) -> Result<(), LineError> {
+        let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
+        self.principals = names.map(str::to_owned).collect();
+        if self.principals.is_empty() { Err(LineError::NoPrincipal) } else { Ok(()) }
     }
 
     fn flag(&mut self, name: &str) -> Option<()> {
@@ -78,8 +101,11 @@ impl Options {
         match name {
             "command" => permissions.force_command = Some(value.to_owned()),
             "environment" => {
-                let (name, value) = value.split_once('=').filter(|(name, _)| !name.is_empty())?;
-                permissions.environment.push((name.to_owned(), value.to_owned()));
+                let (name, value) = value.split_once('=').filter(|(name, _)| is_variable(name))?;
+                // Of several values the first counts, as with sshd.
+                if permissions.environment.iter().all(|(known, _)| known != name) {
+                    permissions.environment.push((name.to_owned(), value.to_owned()));
+                }
             }
             "from" => self.from = Some(AddressPatterns::parse(value)?),
             "expiry-time" => {
@@ -89,14 +115,15 @@ impl Options {
             "permitopen" => permissions.permit_open.push(host_port(value)?),
             "permitlisten" if value.contains(':') => permissions.permit_listen.push(host_port(value)?),
             "permitlisten" => permissions.permit_listen.push(host_port(&format!("*:{value}"))?),
-            "principals" => {
-                self.principals
-                    .extend(value.split(',').map(str::trim).filter(|p| !p.is_empty()).map(str::to_owned));
-            }
             _ => return None,
         }
         Some(())
     }
+}
+
+/// Whether sshd takes it for a variable's name.
+fn is_variable(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// At commas that are not quoted.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::transport::{
-    Certificate, PrivateKey,
+    Certificate, PrivateKey, PublicKey,
     ssh_key::{
         certificate::{Builder, CertType},
         private::{Ed25519Keypair, KeypairData},
@@ -87,11 +87,48 @@ fn a_line_with_an_option_that_is_not_understood_opens_nothing() {
         "permitopen=\"a\"",
         "command=\"x",
         "verify-required",
+        "environment=\"=b\"",
+        "environment=\"A B=c\"",
         "command=\"a\"\",no-pty\"",
         // The second backslash escapes the quote, so that the value goes on.
         "command=\"a\\\\\",no-pty",
     ] {
         assert!(line(options).is_err(), "{options}");
+    }
+}
+
+#[test]
+fn an_option_that_would_overrule_an_earlier_one_of_its_name_opens_nothing() {
+    for (name, value) in [("command", "id"), ("from", "10.0.0.1"), ("principals", "dev")] {
+        let options = format!("cert-authority,{name}=\"{value}\",{}=\"{value}\"", name.to_uppercase());
+        assert_eq!(line(&options), Err(LineError::Twice(name.into())));
+    }
+    // These have always more to say, and of these two sshd takes the earlier one.
+    let options = line(
+        "expiry-time=\"20300101\",expiry-time=\"19700112\",expiry-time=\"20310101\",\
+         environment=\"A=first\",environment=\"A=second\",permitopen=\"a:1\",permitopen=\"b:2\"",
+    );
+    let permissions = options.unwrap().options.permissions;
+    assert_eq!(permissions.expires, Some(950_400));
+    assert_eq!(permissions.environment, [("A".into(), "first".into())]);
+    assert!(permissions.may_open("a", 1) && permissions.may_open("b", 2));
+}
+
+#[test]
+fn an_authority_whose_certificates_may_name_nobody_is_none_for_the_user() {
+    for list in ["", ",", " , "] {
+        assert_eq!(line(&format!("cert-authority,principals=\"{list}\"")), Err(LineError::NoPrincipal));
+    }
+    assert_eq!(line("principals=\"dev\""), Err(LineError::PrincipalsOfKey));
+    assert!(line("principals=\"dev\",cert-authority").is_ok());
+}
+
+#[test]
+fn a_bare_key_has_no_options() {
+    let bare = parse(&public(1)).next().unwrap().1.unwrap().bare();
+    assert_eq!(bare.as_ref().map(PublicKey::key_data), Ok(private(1).public_key().key_data()));
+    for options in ["from=\"10.0.0.0/8\"", "cert-authority", "no-pty", "cert-authority,principals=\"dev\""] {
+        assert_eq!(line(options).unwrap().bare(), Err(LineError::NotBare), "{options}");
     }
 }
 
