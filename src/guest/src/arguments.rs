@@ -8,6 +8,7 @@ use lexopt::prelude::*;
 use crate::archive::ExtractOptions;
 use crate::enter::{EnterOptions, TtySize};
 use crate::ssh::Entrance;
+use crate::ssh::sftp::{self, SftpOptions, UnknownRequest};
 
 /// Exit code of a wrong command line.
 pub const USAGE_EXIT: u8 = 2;
@@ -31,8 +32,8 @@ Usage:
       Serve one SSH connection: on a socket, with what PID 1 says on standard input; or on standard input and output,
       for whoever may run programs in the pod. --admit lets whoever has the public key on standard input log in at the
       SSH port as anybody within the next minute.
-  sparks-guest sftp
-      Serve files on standard input and output by SFTP.
+  sparks-guest sftp [-R] [-P REQUESTS] [-p REQUESTS] [-d DIR] [-u UMASK] [-e] [-f FACILITY] [-l LEVEL]
+      Serve files on standard input and output by SFTP. The options are those of sftp-server(8); nothing is logged.
   sparks-guest --help | --version
 ";
 
@@ -55,7 +56,7 @@ pub enum Command {
     /// `ssh --admit`.
     Admit,
     /// `sftp`.
-    Sftp,
+    Sftp(SftpOptions),
     /// `rc`, which only a session runs.
     Rc {
         /// `argv[0]`, the program and its arguments.
@@ -88,6 +89,15 @@ pub enum ArgumentError {
     /// `ssh` on nothing.
     #[error("ssh needs --connection FD, a number above 2, --stdio or --admit")]
     Entrance,
+    /// `sftp -P` or `-p` of no request.
+    #[error(transparent)]
+    Request(#[from] UnknownRequest),
+    /// A second list would widen the first.
+    #[error("sftp takes -{0} only once")]
+    Twice(char),
+    /// A mask that is none.
+    #[error("`{0}` is no umask; write up to three octal digits, such as 027")]
+    Umask(String),
     /// A new name that is more than a name.
     #[error("`{0}` is no file name to rename to; give one name without a slash")]
     Rename(String),
@@ -106,7 +116,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Command, ArgumentError> {
         Some(Value(name)) if name == "tar-out" => tar_out(parser),
         Some(Value(name)) if name == "tar-in" => tar_in(parser),
         Some(Value(name)) if name == "ssh" => ssh(parser),
-        Some(Value(name)) if name == "sftp" => Ok(Command::Sftp),
+        Some(Value(name)) if name == "sftp" => Ok(Command::Sftp(sftp_options(parser)?)),
         Some(Value(name)) if name == "rc" => Ok(Command::Rc { command: parser.raw_args()?.collect() }),
         Some(Value(name)) => Err(ArgumentError::Unknown(name.to_string_lossy().into_owned())),
         Some(other) => Err(other.unexpected().into()),
@@ -175,6 +185,42 @@ fn ssh(mut parser: lexopt::Parser) -> Result<Command, ArgumentError> {
         None => Ok(command),
         Some(more) => Err(more.unexpected().into()),
     }
+}
+
+/// Those of sftp-server(8), because the forced command `internal-sftp` may have them. Any other one is refused: it may
+/// have been meant to forbid something.
+fn sftp_options(mut parser: lexopt::Parser) -> Result<SftpOptions, ArgumentError> {
+    let mut options = SftpOptions::default();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Short('R') => options.rules.read_only = true,
+            Short('P') => requests('P', &mut options.rules.denied, &mut parser)?,
+            Short('p') => requests('p', &mut options.rules.allowed, &mut parser)?,
+            Short('d') => options.start = Some(parser.value()?),
+            Short('u') => options.umask = Some(umask(&parser.value()?.string()?)?),
+            Short('e') => {}
+            Short('f' | 'l') => drop(parser.value()?),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(options)
+}
+
+fn requests(
+    option: char,
+    list: &mut Option<Vec<&'static str>>,
+    parser: &mut lexopt::Parser,
+) -> Result<(), ArgumentError> {
+    let requests = sftp::requests(&parser.value()?.string()?)?;
+    match list.replace(requests) {
+        None => Ok(()),
+        Some(_) => Err(ArgumentError::Twice(option)),
+    }
+}
+
+fn umask(text: &str) -> Result<u32, ArgumentError> {
+    let mask = u32::from_str_radix(text, 8).ok().filter(|mask| *mask <= 0o777);
+    mask.ok_or_else(|| ArgumentError::Umask(text.into()))
 }
 
 fn tty_size(text: &str) -> Result<TtySize, ArgumentError> {
@@ -258,6 +304,48 @@ mod tests {
             &["ssh", "--admit", "--stdio"],
         ] {
             assert!(parsed(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn sftp_has_the_options_of_sftp_server() {
+        assert_eq!(parsed(&["sftp"]).unwrap(), Command::Sftp(SftpOptions::default()));
+        let line = [
+            "sftp",
+            "-eR",
+            "-P",
+            "remove,rmdir",
+            "-p",
+            "open",
+            "-d",
+            "/a b",
+            "-u027",
+            "-f",
+            "AUTH",
+            "-l",
+            "INFO",
+        ];
+        let Command::Sftp(SftpOptions { rules, start, umask }) = parsed(&line).unwrap() else {
+            panic!("not sftp")
+        };
+        assert!(rules.read_only);
+        assert_eq!((rules.denied, rules.allowed), (Some(vec!["remove", "rmdir"]), Some(vec!["open"])));
+        assert_eq!((start, umask), (Some("/a b".into()), Some(0o27)));
+        for wrong in [
+            &["-x"][..],
+            &["-h"],
+            &["-Q", "requests"],
+            &["-c", "x"],
+            &["--read-only"],
+            &["x"],
+            &["-P", "delete"],
+            &["-P", "remove", "-P", "rmdir"],
+            &["-p"],
+            &["-u", "1000"],
+            &["-u", "08"],
+            &["-u", "-1"],
+        ] {
+            assert!(parsed(&[&["sftp"], wrong].concat()).is_err(), "{wrong:?}");
         }
     }
 

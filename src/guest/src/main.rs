@@ -55,7 +55,7 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error, 1),
         },
-        Command::Sftp => ssh::sftp::main(),
+        Command::Sftp(options) => ssh::sftp::main(options),
         Command::Rc { command } => ssh::session::rc::main(command.into_iter()),
         Command::Help => print(arguments::HELP),
         Command::Version => print(concat!("sparks-guest ", env!("CARGO_PKG_VERSION"), "\n")),

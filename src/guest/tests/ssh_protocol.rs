@@ -94,7 +94,9 @@ async fn what_is_not_known_is_refused_and_harms_nobody() {
     let session = peer.session().await;
     let unknown = RequestKind::Unknown { name: "x@example.com".into(), payload: vec![0xff; 30_000].into() };
     assert!(!session.ask(unknown.clone()).await);
-    assert!(!session.ask(RequestKind::Subsystem { name: "netconf".into() }).await);
+    for name in ["netconf", "sftp -R", "internal-sftp", "internal-sftp -R"] {
+        assert!(!session.ask(RequestKind::Subsystem { name: name.into() }).await, "{name}");
+    }
     let odd = ChannelKind::Unknown { name: "x@example.com".into(), payload: Bytes::new() };
     assert!(matches!(peer.opener.open(odd).await, Err(OpenFailure::Refused { .. })));
     assert!(session.exec("echo hi").await);

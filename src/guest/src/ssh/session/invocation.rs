@@ -16,8 +16,8 @@ pub enum Wish {
     Shell,
     /// `exec`.
     Command(Bytes),
-    /// The subsystem `sftp`.
-    Sftp,
+    /// The subsystem `sftp`, with the arguments that only a forced command gives it.
+    Sftp(Vec<OsString>),
 }
 
 impl Wish {
@@ -26,10 +26,15 @@ impl Wish {
         let original = match self {
             Self::Shell => None,
             Self::Command(command) => Some(OsString::from_vec(command.into())),
-            Self::Sftp => Some(INTERNAL_SFTP.into()),
+            Self::Sftp(_) => Some(INTERNAL_SFTP.into()),
         };
-        let is_sftp = command.split_ascii_whitespace().next() == Some(INTERNAL_SFTP);
-        (if is_sftp { Self::Sftp } else { Self::Command(command.to_owned().into()) }, original)
+        // Without quotes, as with sshd.
+        let mut words = command.split_ascii_whitespace();
+        let forced = match words.next() {
+            Some(INTERNAL_SFTP) => Self::Sftp(words.map(OsString::from).collect()),
+            _ => Self::Command(command.to_owned().into()),
+        };
+        (forced, original)
     }
 }
 
@@ -91,11 +96,11 @@ impl Invocation {
                 name.push(base);
                 through_shell(&name, vec![])
             }
-            Wish::Sftp if is_closed => through_shell(base, vec!["-c".into(), INTERNAL_SFTP.into()]),
-            Wish::Sftp => Self {
+            Wish::Sftp(_) if is_closed => through_shell(base, vec!["-c".into(), INTERNAL_SFTP.into()]),
+            Wish::Sftp(arguments) => Self {
                 program: OWN_PROGRAM.into(),
                 name: "sparks-guest".into(),
-                arguments: vec!["sftp".into()],
+                arguments: std::iter::once("sftp".into()).chain(arguments.iter().cloned()).collect(),
             },
             Wish::Command(command) if command.contains(&0) => return Err(WishError::Nul),
             Wish::Command(command) if is_scp(command) && !is_in_path("scp", env, exists) => {
@@ -153,7 +158,7 @@ mod tests {
         for shell in [None, Some("/bin/zsh")] {
             assert_eq!(invocation(&Wish::Shell, shell, "").unwrap().name, "-sh");
         }
-        for wish in [Wish::Shell, command("id"), Wish::Sftp] {
+        for wish in [Wish::Shell, command("id"), Wish::Sftp(vec![])] {
             let closed = invocation(&wish, Some("/usr/sbin/nologin"), "").unwrap();
             assert_eq!(closed.program, "/usr/sbin/nologin", "{wish:?}");
         }
@@ -161,8 +166,9 @@ mod tests {
 
     #[test]
     fn sftp_is_this_program() {
-        let sftp = invocation(&Wish::Sftp, Some("/bin/bash"), "").unwrap();
-        assert_eq!((sftp.program, sftp.arguments), ("/proc/self/exe".into(), vec!["sftp".into()]));
+        let sftp = invocation(&Wish::Sftp(vec!["-R".into()]), Some("/bin/bash"), "").unwrap();
+        assert_eq!(sftp.program, "/proc/self/exe");
+        assert_eq!(sftp.arguments, ["sftp", "-R"]);
     }
 
     #[test]
@@ -180,7 +186,16 @@ mod tests {
         let (wish, original) = command("id").forced("uptime -p");
         assert_eq!((wish, original), (command("uptime -p"), Some("id".into())));
         assert_eq!(Wish::Shell.forced("uptime").1, None);
-        assert_eq!(Wish::Sftp.forced("uptime").1, Some("internal-sftp".into()));
-        assert_eq!(command("id").forced("internal-sftp -R").0, Wish::Sftp);
+        assert_eq!(Wish::Sftp(vec![]).forced("uptime").1, Some("internal-sftp".into()));
+        assert_eq!(Wish::Sftp(vec![]).forced("internal-sftp").0, Wish::Sftp(vec![]));
+        assert_eq!(command("internal-sftp-x").forced("internal-sftp-x").0, command("internal-sftp-x"));
+    }
+
+    #[test]
+    fn a_forced_sftp_keeps_its_arguments() {
+        let wanted = Wish::Sftp(["-R", "-d", "/srv", "-P", "remove"].map(OsString::from).into());
+        for wish in [Wish::Shell, command("internal-sftp"), Wish::Sftp(vec![])] {
+            assert_eq!(wish.forced(" internal-sftp  -R -d /srv\t-P remove ").0, wanted);
+        }
     }
 }

@@ -90,7 +90,7 @@ fn wish(kind: &RequestKind) -> Option<Wish> {
     match kind {
         RequestKind::Shell => Some(Wish::Shell),
         RequestKind::Exec { command } => Some(Wish::Command(command.clone())),
-        RequestKind::Subsystem { name } if name == "sftp" => Some(Wish::Sftp),
+        RequestKind::Subsystem { name } if name == "sftp" => Some(Wish::Sftp(Vec::new())),
         _ => None,
     }
 }
@@ -166,7 +166,8 @@ impl Setup {
         };
         let env = environment::of(&login, &self.env, &extras);
         let invocation = Invocation::of(&wish, login.user.shell.as_deref(), &env, &|path| path.is_file())?;
-        let wants_rc = wish != Wish::Sftp && login.permissions.user_rc && rc::exists(&login.user.home);
+        let wants_rc =
+            !matches!(wish, Wish::Sftp(_)) && login.permissions.user_rc && rc::exists(&login.user.home);
         let invocation = if wants_rc { rc::before(invocation) } else { invocation };
         let (theirs, ours) = self.streams()?;
         let program = program::start(&invocation, &env, &login.user.home, theirs)?;

@@ -5,6 +5,7 @@ use rustix::fs::{StatVfs, StatVfsMountFlags};
 use super::copy;
 use super::packet::{Fields, MAX_DATA, MAX_PACKET, Malformed, Reply, kind};
 use super::realpath::realpath;
+use super::rules::Rules;
 use super::session::{Answer, Done, Request, Session};
 use super::status::{Refusal, Status};
 use super::tree;
@@ -25,9 +26,9 @@ const EXTENSIONS: [(&[u8], &[u8]); 11] = [
     (b"users-groups-by-id@openssh.com", b"1"),
 ];
 
-/// Tells the client of all.
-pub fn advertise(reply: &mut Reply<'_>) {
-    for (name, version) in EXTENSIONS {
+/// Tells the client of all that it may use.
+pub fn advertise(reply: &mut Reply<'_>, rules: &Rules) {
+    for (name, version) in EXTENSIONS.iter().filter(|(name, _)| rules.check(kind::EXTENDED, name).is_ok()) {
         reply.string(name).string(version);
     }
 }
@@ -129,7 +130,7 @@ fn reply_statvfs(request: Request<'_>, fs: &StatVfs) -> Answer {
     Ok(Done::Replied)
 }
 
-/// `~/x` is below the directory that the session began in, which is the home directory; `~user/x` below that user's.
+/// `~/x` is below the directory that the session began in, which is the home directory unless `-d` says another; `~user/x` below that user's.
 fn expand_path(mut request: Request<'_>) -> Answer {
     let path = match request.fields.string()? {
         b"~" => b".".to_vec(),

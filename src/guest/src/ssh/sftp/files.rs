@@ -29,6 +29,7 @@ impl Session {
     pub(super) fn open(&mut self, mut request: Request<'_>) -> Answer {
         let (path, flags) = (request.fields.string()?, request.fields.u32()?);
         let attributes = Attributes::parse(&mut request.fields)?;
+        self.rules.check_open(flags & (WRITE | CREATE | TRUNCATE) != 0)?;
         let file = rustix::fs::open(path, open_flags(flags), attributes.mode(0o666))?;
         let handle = self.handles.add_file(file)?;
         request.reply_handle(handle)

@@ -109,6 +109,7 @@ fn flush(replies: &mut Replies, output: &mut impl Write) -> io::Result<()> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::rules::Rules;
     use super::*;
 
     /// Gives a byte at a time.
@@ -124,7 +125,7 @@ mod tests {
 
     fn serve_all(mut input: impl Read) -> (Result<(), ServeError>, Vec<u8>) {
         let mut output = Vec::new();
-        (serve(&mut input, &mut output, Session::new(None)), output)
+        (serve(&mut input, &mut output, Session::new(None, Rules::default())), output)
     }
 
     /// INIT and two REALPATHs of ".".

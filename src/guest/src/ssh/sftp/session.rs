@@ -5,6 +5,7 @@ use rustix::fs::Stat;
 use super::handles::Handles;
 use super::packet::{Fields, Malformed, Replies, kind};
 use super::people::People;
+use super::rules::Rules;
 use super::status::{Refusal, Status};
 use super::{attributes, extensions, tree};
 
@@ -45,6 +46,7 @@ impl From<Malformed> for Broken {
 pub struct Session {
     pub(super) handles: Handles,
     pub(super) people: People,
+    pub(super) rules: Rules,
     /// The client's.
     version: Option<u32>,
 }
@@ -57,9 +59,9 @@ pub struct Request<'a> {
 }
 
 impl Session {
-    /// For a process that may have `files` open.
-    pub fn new(files: Option<u64>) -> Self {
-        Self { handles: Handles::new(files), people: People::default(), version: None }
+    /// For a process that may have `files` open, by these rules.
+    pub fn new(files: Option<u64>, rules: Rules) -> Self {
+        Self { handles: Handles::new(files), people: People::default(), rules, version: None }
     }
 
     /// Answers one packet. A request that can't be understood is refused; the next one is unharmed, because packets
@@ -71,7 +73,7 @@ impl Session {
             self.version = Some(fields.u32()?);
             replies.packet(kind::VERSION, |reply| {
                 reply.u32(VERSION);
-                extensions::advertise(reply);
+                extensions::advertise(reply, &self.rules);
             });
             return Ok(());
         }
@@ -92,6 +94,7 @@ impl Session {
     }
 
     fn handle(&mut self, kind: u8, request: Request<'_>) -> Answer {
+        self.rules.check(kind, request.extension(kind)?)?;
         match kind {
             kind::OPEN => self.open(request),
             kind::CLOSE => self.close(request),
@@ -117,7 +120,13 @@ impl Session {
     }
 }
 
-impl Request<'_> {
+impl<'a> Request<'a> {
+    /// The name in a packet of that kind; nothing where it has none.
+    fn extension(&self, kind: u8) -> Result<&'a [u8], Malformed> {
+        let mut fields = self.fields;
+        if kind == kind::EXTENDED { fields.string() } else { Ok(b"") }
+    }
+
     pub fn reply_handle(self, handle: [u8; 4]) -> Answer {
         self.replies.packet(kind::HANDLE, |reply| {
             reply.u32(self.id).string(&handle);
@@ -161,7 +170,7 @@ mod tests {
 
     #[test]
     fn nothing_is_done_before_the_version_is_agreed_on() {
-        let mut session = Session::new(None);
+        let mut session = Session::new(None, Rules::default());
         let mut replies = Replies::default();
         let realpath = [kind::REALPATH, 0, 0, 0, 1, 0, 0, 0, 1, b'.'];
         assert_eq!(session.answer(&realpath, &mut replies), Err(Broken::NoVersion));
@@ -172,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_request_that_cannot_be_understood_is_refused_and_the_next_one_answered() {
-        let mut session = Session::new(None);
+        let mut session = Session::new(None, Rules::default());
         init(&mut session, 3);
         assert_eq!(status(&mut session, &[kind::STAT, 0, 0, 0, 1, 0, 0, 0, 9, b'.']), 5);
         assert_eq!(status(&mut session, &[99, 0, 0, 0, 1]), 8);
@@ -182,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_status_has_a_text_only_for_clients_that_know_of_it() {
-        let mut session = Session::new(None);
+        let mut session = Session::new(None, Rules::default());
         let mut replies = Replies::default();
         init(&mut session, 2);
         session.answer(&[99, 0, 0, 0, 1], &mut replies).unwrap();
