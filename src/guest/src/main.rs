@@ -9,6 +9,7 @@ mod arguments;
 mod awake;
 mod control;
 mod enter;
+mod fork;
 mod idle;
 mod launch;
 mod log;

@@ -12,7 +12,7 @@ use crate::awake::Awake;
 use crate::control::{self, Connection, ControlError, Event};
 use crate::idle::{self, IdleWatch};
 use crate::reception::{self, Reception};
-use crate::supervise::{self, Plan, Step};
+use crate::supervise::{self, Launch, Plan, StartError, Step};
 use crate::sweep::{self, Sweep};
 use crate::{log, processes, readiness, reap};
 
@@ -82,9 +82,18 @@ async fn run() -> Result<(), Pid1Error> {
             Some(asked) = asked.recv() => {
                 asked.answer_by(|question| guest.reception.answer(question, Instant::now()));
             }
+            outcome = outcome(guest.launch.as_ref()) => guest.launched(outcome),
             Some((pid, answer)) = probed.recv() => guest.plan.probed(pid, answer, Instant::now()),
             () = sleep_until(wake) => {}
         }
+    }
+}
+
+/// How the start of the service under way ends; never without one.
+async fn outcome(launch: Option<&Launch>) -> Result<(), StartError> {
+    match launch {
+        Some(launch) => launch.outcome().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -111,6 +120,8 @@ type Probed = (Pid, Result<(), String>);
 /// All state of PID 1.
 struct Guest {
     plan: Plan,
+    /// The start of the service under way.
+    launch: Option<Launch>,
     computer: Option<Computer>,
     idle: Option<IdleWatch>,
     awake: Option<Awake>,
@@ -131,6 +142,7 @@ impl Guest {
     fn new(probes: mpsc::Sender<Probed>) -> Self {
         Self {
             plan: Plan::new(),
+            launch: None,
             computer: None,
             idle: None,
             awake: None,
@@ -174,14 +186,11 @@ impl Guest {
             Step::Start(service) => {
                 let hostname = self.computer.as_ref().map_or("", |computer| &computer.hostname);
                 match supervise::start(&service, hostname) {
-                    Ok(pid) => {
-                        log::line(format_args!("service started, pid {pid}"));
-                        self.plan.started(pid, Instant::now());
+                    Ok(launch) => {
+                        self.plan.forked(launch.pid, Instant::now());
+                        self.launch = Some(launch);
                     }
-                    Err(error) => {
-                        log::line(format_args!("service not started: {error}"));
-                        self.plan.failed_to_start(&error.to_string(), Instant::now());
-                    }
+                    Err(error) => self.failed_to_start(&error),
                 }
             }
             // Only the first process is asked: it knows how to end its own ones (as with systemd's KillMode=mixed).
@@ -190,8 +199,10 @@ impl Guest {
                 let _ = kill_process(pid, Signal::TERM);
             }
             Step::Kill(pid) => {
-                log::line(format_args!("service killed after its grace, pid {pid}"));
+                log::line(format_args!("service killed after its time, pid {pid}"));
                 let _ = kill_process_group(pid, Signal::KILL);
+                // One that was not executed yet may have no group of its own.
+                let _ = kill_process(pid, Signal::KILL);
             }
             Step::Probe { pid, port, path } => {
                 let probes = self.probes.clone();
@@ -203,11 +214,38 @@ impl Guest {
         }
     }
 
+    /// The program of the service was executed, or could not be.
+    fn launched(&mut self, outcome: Result<(), StartError>) {
+        let Some(launch) = self.launch.take() else { return };
+        match outcome {
+            Ok(()) => {
+                if self.plan.started(Instant::now()) {
+                    log::line(format_args!("service started, pid {}", launch.pid));
+                }
+            }
+            Err(error) => self.failed_to_start(&error),
+        }
+    }
+
+    fn failed_to_start(&mut self, error: &StartError) {
+        log::line(format_args!("service not started: {error}"));
+        self.plan.failed_to_start(&error.to_string(), Instant::now());
+    }
+
+    /// What has ended may have said that it could not be executed, and not be heard yet.
+    fn hear_last_words(&mut self, ended: Pid) {
+        let launch = self.launch.take_if(|launch| launch.pid == ended);
+        if let Some(Err(error)) = launch.map(|launch| launch.last_words()) {
+            self.failed_to_start(&error);
+        }
+    }
+
     /// Collects the ended; what a service left in its process group goes with it.
     fn reap(&mut self) {
         let now = Instant::now();
         reap::collect(|pid, exit| {
             self.reception.ended(pid, exit);
+            self.hear_last_words(pid);
             if self.plan.ended(pid, exit, now) {
                 let _ = kill_process_group(pid, Signal::KILL);
                 log::line(format_args!("service pid {pid} {exit}"));
@@ -340,7 +378,7 @@ impl Guest {
 
     /// Tells the agent about the service when it knows something else, or nothing yet.
     fn report(&mut self) {
-        if self.connection.is_none() {
+        if self.connection.is_none() || self.plan.is_starting() {
             return;
         }
         let mut state = self.plan.state();

@@ -1,7 +1,6 @@
 //! Reaping: PID 1 collects every process of the pod that ends, its own child and orphans alike.
 //!
-//! Nothing else in PID 1 may wait for a process, because whoever waits first takes the status. std does so once, for
-//! a child whose exec failed, inside `spawn` and therefore never at the same time as this.
+//! Nothing else in PID 1 may wait for a process, because whoever waits first takes the status.
 
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait};

@@ -3,9 +3,11 @@
 
 mod pod;
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-
+use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -364,4 +366,47 @@ fn by_hand_it_refuses_to_be_pid_1() {
     let output = Command::new(env!("CARGO_BIN_EXE_sparks-guest")).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("PID 1 of a Spark's pod"));
+}
+
+/// Makes whoever executes or opens that file wait until the lease is dropped, or 45 seconds (fcntl(2)).
+fn lease(path: &Path) -> File {
+    let file = File::open(path).unwrap();
+    // SAFETY: no memory is involved. The signal tells that somebody waits, and would end the tests.
+    unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
+    eventually("nobody else has it open", || {
+        // SAFETY: as above.
+        (unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) } == 0).then_some(())
+    });
+    file
+}
+
+#[test]
+fn a_program_whose_execution_is_held_up_holds_up_nothing_else() {
+    let pod = Pod::start();
+    let program = pod.path("program");
+    std::fs::write(&program, "#!/bin/sh\nexec sleep 1000\n").unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let lease = lease(&program);
+    let service = Service { command: vec![program.to_str().unwrap().into()], ..script("") };
+    let mut agent = pod.greeted();
+    agent.run(Some(service.clone()));
+    eventually("there is a process", || (pod.others().len() == 1).then_some(()));
+    agent.send(&ToGuest::Quiesce);
+    agent.until("quiesced", |message| matches!(message, FromGuest::Quiesced).then_some(()));
+    assert!(pod.others().is_empty());
+
+    agent.run(Some(service));
+    eventually("there is a process again", || (pod.others().len() == 1).then_some(()));
+    drop(lease);
+    let state = agent.until_state("it runs", |state| state.ready);
+    assert_eq!((state.restarts, state.message), (0, None));
+}
+
+#[test]
+fn pid_1_has_one_thread_as_forking_demands() {
+    let pod = Pod::start();
+    let mut agent = pod.greeted();
+    agent.run(Some(Service { readiness_path: Some("/".into()), ..script("exec sleep 1000") }));
+    agent.until_state("it runs", |state| state.message.is_some());
+    assert_eq!(std::fs::read_dir(format!("/proc/{}/task", pod.guest)).unwrap().count(), 1);
 }

@@ -10,7 +10,8 @@ use rustix::io::FdFlags;
 use rustix::process::Pid;
 use sparks_proto::SshServer;
 
-use crate::{control, launch};
+use crate::fork::fork;
+use crate::{control, launch, log};
 
 /// This very program, wherever its file is since the root was swapped.
 const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -18,7 +19,7 @@ const OWN_PROGRAM: &str = "/proc/self/exe";
 /// Starts `sparks-guest ssh` on `socket`, with what it must know on its standard input: an argument or a variable could
 /// be read by every user of the Spark.
 ///
-/// The caller must reap the process.
+/// Doesn't wait for that. The caller must reap the process.
 ///
 /// # Errors
 /// The kernel's.
@@ -35,12 +36,11 @@ pub fn start(socket: OwnedFd, server: &SshServer) -> io::Result<Pid> {
     command.stdin(Stdio::from(told));
     let in_child = move || {
         launch::default_signals();
-        // SAFETY: `socket` outlives the spawn, and its number is the same in the child.
+        // SAFETY: `socket` outlives the fork, and its number is the same in the child.
         rustix::io::fcntl_setfd(unsafe { BorrowedFd::borrow_raw(fd) }, FdFlags::empty())?;
         Ok(())
     };
     // SAFETY: the closure only makes system calls; it neither allocates nor takes a lock.
     unsafe { command.pre_exec(in_child) };
-    let child = command.spawn()?;
-    Ok(Pid::from_child(&child))
+    fork(command, |error| log::line(format_args!("ssh: a connection could not be served: {error}")))
 }

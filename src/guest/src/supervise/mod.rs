@@ -5,4 +5,4 @@ mod probing;
 mod spawn;
 
 pub use plan::{Plan, Step};
-pub use spawn::start;
+pub use spawn::{Launch, StartError, start};

@@ -17,10 +17,13 @@ const LONGEST_DELAY: Duration = Duration::from_secs(30);
 /// A service that ran for so long begins with [`FIRST_DELAY`] again.
 const STABLE: Duration = Duration::from_secs(60);
 
+/// How long a program may take to be executed, which its own users can hold up.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+
 /// What the caller must do now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Start the service, and answer with [`Plan::started`] or [`Plan::failed_to_start`].
+    /// Start the service, and answer with [`Plan::forked`] or [`Plan::failed_to_start`].
     Start(Box<Service>),
     /// Ask the service's first process to end.
     Terminate(Pid),
@@ -57,6 +60,8 @@ enum Phase {
     Waiting { until: Instant },
     /// A step to start it was handed out.
     Starting,
+    /// It has a process, and its program was not executed yet.
+    Forked { pid: Pid, kill_at: Instant, killed: bool },
     /// It runs.
     Running { pid: Pid, since: Instant, grace: Duration, probing: Option<Probing> },
     /// It was, or is about to be, told to end.
@@ -121,6 +126,10 @@ impl Plan {
             Phase::Running { pid, grace, .. } => {
                 self.phase = Phase::Stopping { pid, kill_at: now + grace, told: Told::Nothing };
             }
+            // Nothing of the service has run that could end in good order.
+            Phase::Forked { pid, .. } => {
+                self.phase = Phase::Stopping { pid, kill_at: now, told: Told::Terminate };
+            }
             Phase::Stopping { .. } => {}
             Phase::Off | Phase::Waiting { .. } | Phase::Starting => self.phase = self.after_end(now),
         }
@@ -134,9 +143,15 @@ impl Plan {
         }
     }
 
-    /// Notes that the program was executed.
-    pub fn started(&mut self, pid: Pid, now: Instant) {
-        let Goal::Service(service) = &self.goal else { return };
+    /// Notes that there is a process, which will answer with [`Plan::started`] or [`Plan::failed_to_start`].
+    pub fn forked(&mut self, pid: Pid, now: Instant) {
+        self.phase = Phase::Forked { pid, kill_at: now + START_PATIENCE, killed: false };
+    }
+
+    /// Notes that the program was executed; `false` when it is being killed, which looks the same.
+    pub fn started(&mut self, now: Instant) -> bool {
+        let Phase::Forked { pid, killed: false, .. } = self.phase else { return false };
+        let Goal::Service(service) = &self.goal else { return false };
         self.restarts += u32::from(self.again);
         self.problem = None;
         self.phase = Phase::Running {
@@ -145,10 +160,14 @@ impl Plan {
             grace: Duration::from_secs(service.grace_seconds.into()),
             probing: service.readiness_path.as_ref().map(|_| Probing::new(now)),
         };
+        true
     }
 
     /// Notes that the program could not be executed, with a sentence (no full stop) on why.
     pub fn failed_to_start(&mut self, why: &str, now: Instant) {
+        if !matches!(self.phase, Phase::Starting | Phase::Forked { .. }) {
+            return;
+        }
         self.restarts += u32::from(self.again);
         self.retry(why, now);
     }
@@ -164,6 +183,11 @@ impl Plan {
                 let hint =
                     if exit == Exit::Signal(libc::SIGKILL) { ", as happens at the memory limit" } else { "" };
                 self.retry(&format!("the service {exit}{hint}"), now);
+            }
+            Phase::Forked { pid, killed, .. } if pid == ended => {
+                let late = format!("the service could not be executed within {} s", START_PATIENCE.as_secs());
+                let why = if killed { late } else { format!("the service {exit}") };
+                self.failed_to_start(&why, now);
             }
             Phase::Stopping { pid, .. } if pid == ended => self.phase = self.after_end(now),
             _ => return false,
@@ -196,6 +220,10 @@ impl Plan {
                 self.phase = Phase::Starting;
                 Some(step)
             }
+            (Phase::Forked { pid, kill_at, killed: killed @ false }, _) if *kill_at <= now => {
+                *killed = true;
+                Some(Step::Kill(*pid))
+            }
             (Phase::Stopping { pid, told: told @ Told::Nothing, .. }, _) => {
                 *told = Told::Terminate;
                 Some(Step::Terminate(*pid))
@@ -216,10 +244,20 @@ impl Plan {
     pub fn wake_at(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Waiting { until } => Some(*until),
+            Phase::Forked { kill_at, killed: false, .. } => Some(*kill_at),
             Phase::Stopping { kill_at, told, .. } if *told != Told::Kill => Some(*kill_at),
             Phase::Running { probing: Some(probing), .. } => probing.next(),
-            Phase::Off | Phase::Starting | Phase::Running { .. } | Phase::Stopping { .. } => None,
+            Phase::Off
+            | Phase::Starting
+            | Phase::Forked { .. }
+            | Phase::Running { .. }
+            | Phase::Stopping { .. } => None,
         }
+    }
+
+    /// Whether a program is about to be executed, or not to be: what is said of the service then would not last.
+    pub fn is_starting(&self) -> bool {
+        matches!(self.phase, Phase::Forked { .. })
     }
 
     /// Whether nothing runs and nothing will.
@@ -230,7 +268,7 @@ impl Plan {
     /// The service's first process, while there is one.
     pub fn pid(&self) -> Option<Pid> {
         match self.phase {
-            Phase::Running { pid, .. } | Phase::Stopping { pid, .. } => Some(pid),
+            Phase::Forked { pid, .. } | Phase::Running { pid, .. } | Phase::Stopping { pid, .. } => Some(pid),
             Phase::Off | Phase::Waiting { .. } | Phase::Starting => None,
         }
     }

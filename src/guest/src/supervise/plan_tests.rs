@@ -26,11 +26,18 @@ impl World {
 
     /// Does the start that must be due.
     fn start(&mut self) -> Pid {
+        let pid = self.fork();
+        assert!(self.plan.started(self.now));
+        pid
+    }
+
+    /// Does the first half of it: nothing is executed yet.
+    fn fork(&mut self) -> Pid {
         let step = self.step();
         assert!(matches!(step, Some(Step::Start(_))), "{step:?}");
         self.pids += 1;
         let Some(pid) = Pid::from_raw(self.pids) else { panic!("zero") };
-        self.plan.started(pid, self.now);
+        self.plan.forked(pid, self.now);
         pid
     }
 
@@ -128,6 +135,49 @@ fn a_program_that_cannot_be_executed_backs_off_as_well() {
     world.plan.failed_to_start("command not found: serve", world.now);
     assert_eq!(world.plan.state().restarts, 1);
     assert_eq!(world.plan.wake_at(), Some(world.now + FIRST_DELAY * 2));
+}
+
+#[test]
+fn a_program_that_is_not_executed_in_time_is_killed_and_tried_again() {
+    let mut world = World::new(Some(service()));
+    let pid = world.fork();
+    assert!(!world.plan.state().ready && world.plan.is_starting());
+    assert_eq!((world.step(), world.plan.pid()), (None, Some(pid)));
+    let patience = world.plan.wake_at().unwrap_or(world.now) - world.now;
+    assert_eq!(patience, START_PATIENCE);
+    world.pass(patience);
+    assert_eq!(world.step(), Some(Step::Kill(pid)));
+    assert_eq!((world.step(), world.plan.wake_at()), (None, None));
+    assert!(!world.plan.started(world.now));
+    assert!(world.plan.ended(pid, Exit::Signal(9), world.now));
+    let message = world.plan.state().message.unwrap_or_default();
+    assert_eq!(message, "the service could not be executed within 30 s; it is restarted in 0.1 s");
+    world.pass(FIRST_DELAY);
+    world.start();
+    assert_eq!(world.plan.state(), ServiceState { ready: true, restarts: 1, message: None });
+}
+
+#[test]
+fn a_process_that_ends_before_its_program_was_executed_is_a_failed_start() {
+    let mut world = World::new(Some(service()));
+    let pid = world.fork();
+    assert!(world.plan.ended(pid, Exit::Signal(9), world.now));
+    assert_eq!(world.plan.wake_at(), Some(world.now + FIRST_DELAY));
+    assert!(!world.plan.ended(pid, Exit::Signal(9), world.now));
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_program_to_be_executed() {
+    let mut world = World::new(Some(service()));
+    let pid = world.fork();
+    world.plan.stop(world.now);
+    assert_eq!(world.step(), Some(Step::Kill(pid)));
+    // What comes too late says nothing about what follows.
+    assert!(!world.plan.started(world.now));
+    world.plan.failed_to_start("command not found: serve", world.now);
+    assert_eq!((world.step(), world.plan.is_off()), (None, false));
+    world.plan.ended(pid, Exit::Signal(9), world.now);
+    assert_eq!((world.step(), world.plan.is_off()), (None, true));
 }
 
 #[test]

@@ -7,11 +7,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, setsid};
 use sparks_proto::Service;
+use tokio::net::unix::pipe;
 
+use crate::fork::fork;
 use crate::launch::{self, ExecError, Ids};
 use crate::users::{self, User, UserError};
 
@@ -48,39 +52,52 @@ pub enum StartError {
     Exec(#[from] ExecError),
 }
 
-/// What a new process tells its parent when taking on the user fails.
+/// At what a new process is, in what it tells its parent when that fails.
+const EXEC: u8 = b'x';
 const SWITCH: u8 = b'u';
-
-/// What a new process tells its parent when it can't enter the working directory.
 const WORKDIR: u8 = b'w';
 
-/// Starts the service in a session of its own. Returns when its program was executed: std learns that through a
-/// close-on-exec pipe.
+/// Length of that: the stage and an errno.
+const MESSAGE: usize = 5;
+
+/// A service whose program is about to be executed.
+pub struct Launch {
+    /// Its process.
+    pub pid: Pid,
+    /// Closed by the exec; before that comes a [`MESSAGE`], if it fails.
+    told: pipe::Receiver,
+    program: String,
+    path: String,
+    user: String,
+    workdir: Workdir,
+}
+
+/// Starts the service in a session of its own, and doesn't wait for it.
 ///
 /// The caller must reap the process.
 ///
 /// # Errors
-/// [`StartError`].
-pub fn start(service: &Service, hostname: &str) -> Result<Pid, StartError> {
+/// [`StartError`], when there is no process.
+pub fn start(service: &Service, hostname: &str) -> Result<Launch, StartError> {
     let (program, arguments) = service.command.split_first().ok_or(StartError::NoCommand)?;
     let user = users::load(service.user.as_deref())?;
     let env = environment(service, &user, hostname);
     let workdir = Workdir::of(service, &user);
     let null = File::open("/dev/null").map_err(StartError::Prepare)?;
     let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
-    let (failed_stage, tell_stage) =
-        rustix::pipe::pipe_with(flags).map_err(|error| StartError::Prepare(error.into()))?;
+    let (told, tell) = rustix::pipe::pipe_with(flags).map_err(|error| StartError::Prepare(error.into()))?;
+    let told = pipe::Receiver::from_owned_fd(told).map_err(StartError::Prepare)?;
 
     let ids = Ids::from(&user);
     let dir = workdir.for_child()?;
+    let stage = Arc::new(AtomicU8::new(EXEC));
+    let failed_at = stage.clone();
     let in_child = move || {
-        let tell = |stage: u8| {
-            let _ = rustix::io::write(&tell_stage, &[stage]);
-        };
+        let at = |stage: u8| failed_at.store(stage, Ordering::Relaxed);
         launch::default_signals();
         setsid()?;
-        ids.assume().inspect_err(|_| tell(SWITCH))?;
-        dir.enter().inspect_err(|_| tell(WORKDIR))
+        ids.assume().inspect_err(|_| at(SWITCH))?;
+        dir.enter().inspect_err(|_| at(WORKDIR))
     };
     let mut command = Command::new(program);
     command.args(arguments).env_clear().envs(env.iter().map(|(name, value)| (name, value)));
@@ -88,22 +105,65 @@ pub fn start(service: &Service, hostname: &str) -> Result<Pid, StartError> {
     // SAFETY: the closure only makes system calls on values that were prepared before the fork; it neither allocates
     // nor takes a lock.
     unsafe { command.pre_exec(in_child) };
-
-    let source = match command.spawn() {
-        Ok(child) => return Ok(Pid::from_child(&child)),
-        Err(source) => source,
+    // What has a NUL in it std refuses without an errno.
+    let errno = |error: io::Error| error.raw_os_error().unwrap_or(libc::EINVAL).to_be_bytes();
+    let failed = |error| {
+        let [a, b, c, d] = errno(error);
+        let _ = rustix::io::write(&tell, &[stage.load(Ordering::Relaxed), a, b, c, d]);
     };
-    let mut stage = [0];
-    // The pipe doesn't block; it is empty when it was the exec that failed.
-    let _ = rustix::io::read(&failed_stage, &mut stage);
-    Err(match stage[0] {
-        SWITCH => StartError::Switch { user: user.name, source },
-        WORKDIR => workdir.error(source),
-        _ => {
-            let path = launch::last(&env, "PATH").unwrap_or(launch::DEFAULT_PATH);
-            ExecError::explain(OsStr::new(program), path, &workdir.wanted, source).into()
+    let path = launch::last(&env, "PATH").unwrap_or(launch::DEFAULT_PATH).to_owned();
+    match fork(command, failed) {
+        Ok(pid) => Ok(Launch { pid, told, program: program.clone(), path, user: user.name, workdir }),
+        Err(source) => Err(ExecError::explain(OsStr::new(program), &path, &workdir.wanted, source).into()),
+    }
+}
+
+impl Launch {
+    /// Waits until the program was executed, or could not be.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn outcome(&self) -> Result<(), StartError> {
+        loop {
+            let mut message = [0; MESSAGE];
+            // What can't be waited for has ended.
+            if self.told.readable().await.is_err() {
+                return Ok(());
+            }
+            match self.told.try_read(&mut message) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return self.understand(&message[..read.unwrap_or(0)]),
+            }
         }
-    })
+    }
+
+    /// The same of a process that has ended; one that was killed on its way has said nothing.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn last_words(&self) -> Result<(), StartError> {
+        let mut message = [0; MESSAGE];
+        // Not by way of the runtime, which may not have heard yet that there is something to read.
+        let read = rustix::io::read(&self.told, &mut message).unwrap_or(0);
+        self.understand(&message[..read])
+    }
+
+    fn understand(&self, message: &[u8]) -> Result<(), StartError> {
+        let Some((stage, errno)) = message.split_first() else { return Ok(()) };
+        let errno = errno.try_into().map_or(libc::EIO, i32::from_be_bytes);
+        Err(self.explain(*stage, io::Error::from_raw_os_error(errno)))
+    }
+
+    fn explain(&self, stage: u8, source: io::Error) -> StartError {
+        match stage {
+            SWITCH => StartError::Switch { user: self.user.clone(), source },
+            WORKDIR => self.workdir.error(source),
+            _ => {
+                let program = OsStr::new(&self.program);
+                ExecError::explain(program, &self.path, &self.workdir.wanted, source).into()
+            }
+        }
+    }
 }
 
 /// The service's whole environment; the Spark's own entries win.
