@@ -6,6 +6,7 @@
 pub mod api;
 pub mod cast;
 mod chain;
+mod session;
 mod store;
 mod tap;
 mod text;

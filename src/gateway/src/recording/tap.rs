@@ -1,18 +1,16 @@
 //! Watches the packets of a connection while they pass, and records its sessions. It changes none and delays none.
 
-use std::{collections::HashMap, time::Instant};
+use std::collections::HashMap;
 
 use bytes::Bytes;
-use sparks_ssh::wire::{ChannelKind, Message, RequestKind, WindowSize};
+use sparks_ssh::wire::{ChannelKind, Message, RequestKind};
 
 use super::{
     RecordError, Recorder,
-    cast::{Event, Header, Origin, Term},
-    store::Recording,
+    cast::Origin,
+    session::{Session, Start},
 };
 
-/// Most bytes of the output of a command without terminal that are recorded.
-const PLAIN_LIMIT: usize = 1 << 20;
 /// Most sessions of one connection that can be open; the guest allows fewer.
 const MAX_SESSIONS: usize = 2048;
 
@@ -31,21 +29,16 @@ pub struct Tap {
     origin: Origin,
     required: bool,
     /// By the client's number of the channel, to which all that the guest says is addressed.
-    sessions: HashMap<u32, Session>,
+    sessions: HashMap<u32, Numbered>,
     /// The guest's number to the client's, for what the client says.
     guest_numbers: HashMap<u32, u32>,
 }
 
 #[derive(Default)]
-struct Session {
+struct Numbered {
     guest: Option<u32>,
-    term: Option<Term>,
-    recording: Option<Recording>,
-    /// Bytes recorded of a command without terminal.
-    plain: usize,
-    /// No more of its output is recorded.
-    is_muted: bool,
     closed_by: Option<Side>,
+    session: Session,
 }
 
 impl Tap {
@@ -77,8 +70,8 @@ impl Tap {
 
     /// The connection is over: all recordings end.
     pub async fn finish(mut self) {
-        for (_, session) in self.sessions.drain() {
-            end(&self.recorder, session).await;
+        for (_, numbered) in self.sessions.drain() {
+            numbered.session.end(&self.recorder).await;
         }
     }
 
@@ -88,10 +81,10 @@ impl Tap {
                 if self.sessions.len() >= MAX_SESSIONS {
                     return Err(RecordError::TooManySessions);
                 }
-                self.sessions.insert(sender, Session::default());
+                self.sessions.insert(sender, Numbered::default());
                 Ok(())
             }
-            Message::Request { recipient, kind, .. } => self.request(recipient, kind),
+            Message::Request { recipient, kind, .. } => self.request(recipient, &kind),
             Message::Close { recipient } => {
                 if let Some(&client) = self.guest_numbers.get(&recipient) {
                     self.close(client, Side::Client);
@@ -116,13 +109,14 @@ impl Tap {
                 Ok(())
             }
             Message::Data { recipient, data } | Message::ExtendedData { recipient, data, .. } => {
-                self.output(recipient, &data)
+                self.session(recipient).map_or(Ok(()), |session| session.output(&data))
             }
             Message::Request { recipient, kind: RequestKind::ExitStatus { status }, .. } => {
-                self.event(recipient, &Event::Exit(&status.to_string()))
+                self.session(recipient).map_or(Ok(()), |session| session.exit(&status.to_string()))
             }
             Message::Request { recipient, kind: RequestKind::ExitSignal { name, .. }, .. } => {
-                self.event(recipient, &Event::Exit(&String::from_utf8_lossy(&name)))
+                let name = String::from_utf8_lossy(&name);
+                self.session(recipient).map_or(Ok(()), |session| session.exit(&name))
             }
             Message::Close { recipient } => {
                 self.close(recipient, Side::Guest);
@@ -132,79 +126,22 @@ impl Tap {
         }
     }
 
-    fn request(&mut self, guest: u32, kind: RequestKind) -> Result<(), RecordError> {
-        let Some(client) = self.guest_numbers.get(&guest).copied() else { return Ok(()) };
+    fn session(&mut self, client: u32) -> Option<&mut Session> {
+        self.sessions.get_mut(&client).map(|numbered| &mut numbered.session)
+    }
+
+    fn request(&mut self, guest: u32, kind: &RequestKind) -> Result<(), RecordError> {
+        let Some(client) = self.guest_numbers.get(&guest) else { return Ok(()) };
+        let Some(Numbered { session, .. }) = self.sessions.get_mut(client) else { return Ok(()) };
         match kind {
-            RequestKind::Pty(pty) => {
-                if let Some(session) = self.sessions.get_mut(&client) {
-                    session.term = Some(Term {
-                        kind: Some(String::from_utf8_lossy(&pty.term).into_owned()),
-                        ..term(pty.size)
-                    });
-                }
-                Ok(())
-            }
-            RequestKind::WindowChange(size) => {
-                let Term { cols, rows, .. } = term(size);
-                self.event(client, &Event::Resize { cols, rows })
-            }
-            RequestKind::Shell => self.begin(client, None),
-            RequestKind::Exec { command } => {
-                self.begin(client, Some(String::from_utf8_lossy(&command).into_owned()))
-            }
-            RequestKind::Subsystem { name } => {
-                self.begin(client, Some(format!("subsystem {}", String::from_utf8_lossy(&name))))?;
-                self.mute(client, "what a subsystem transfers is not recorded")
-            }
-            _ => Ok(()),
+            RequestKind::Pty(pty) => session.terminal(pty),
+            RequestKind::WindowChange(size) => session.resize(*size)?,
+            _ => {}
         }
-    }
-
-    fn begin(&mut self, client: u32, command: Option<String>) -> Result<(), RecordError> {
-        let Some(session) = self.sessions.get_mut(&client) else { return Ok(()) };
-        if session.recording.is_some() {
-            return Ok(());
+        match Start::of(kind) {
+            Some(start) => session.start(&self.recorder, &self.origin, &start),
+            None => Ok(()),
         }
-        let header = Header {
-            version: 3,
-            term: session.term.clone().unwrap_or(Term { cols: 80, rows: 24, kind: None }),
-            timestamp: Some(jiff::Timestamp::now().as_second()),
-            command,
-            sparks: Origin { tty: session.term.is_some(), ..self.origin.clone() },
-        };
-        session.recording = Some(self.recorder.begin(&header)?);
-        Ok(())
-    }
-
-    fn output(&mut self, client: u32, data: &[u8]) -> Result<(), RecordError> {
-        let Some(session) = self.sessions.get_mut(&client) else { return Ok(()) };
-        if session.is_muted {
-            return Ok(());
-        }
-        if session.term.is_none() {
-            session.plain += data.len();
-            if data.contains(&0) {
-                return self.mute(client, "output that is no text is not recorded");
-            }
-            if session.plain > PLAIN_LIMIT {
-                return self.mute(client, "more than 1 MiB of output without a terminal is not recorded");
-            }
-        }
-        self.event(client, &Event::Output(data))
-    }
-
-    fn mute(&mut self, client: u32, why: &str) -> Result<(), RecordError> {
-        self.event(client, &Event::Marker(why))?;
-        if let Some(session) = self.sessions.get_mut(&client) {
-            session.is_muted = true;
-        }
-        Ok(())
-    }
-
-    fn event(&mut self, client: u32, event: &Event<'_>) -> Result<(), RecordError> {
-        let Some(session) = self.sessions.get_mut(&client) else { return Ok(()) };
-        let Some(recording) = &mut session.recording else { return Ok(()) };
-        recording.event(event, Instant::now()).inspect_err(|_| session.is_muted = true)
     }
 
     /// Once both sides have closed the channel its numbers may be given to another one.
@@ -213,12 +150,12 @@ impl Tap {
         match session.closed_by {
             None => session.closed_by = Some(by),
             Some(first) if first != by => {
-                if let Some(session) = self.sessions.remove(&client) {
-                    if let Some(guest) = session.guest {
+                if let Some(Numbered { guest, session, .. }) = self.sessions.remove(&client) {
+                    if let Some(guest) = guest {
                         self.guest_numbers.remove(&guest);
                     }
                     let recorder = self.recorder.clone();
-                    tokio::spawn(async move { end(&recorder, session).await });
+                    tokio::spawn(async move { session.end(&recorder).await });
                 }
             }
             Some(_) => {}
@@ -226,14 +163,6 @@ impl Tap {
     }
 }
 
-async fn end(recorder: &Recorder, session: Session) {
-    if let Some(recording) = session.recording {
-        recorder.end(recording).await;
-    }
-}
-
-fn term(size: WindowSize) -> Term {
-    // A client without a terminal says 0; nobody has one of more than this, which a player would try to make.
-    let sane = |n: u32, default: u32| if n == 0 { default } else { n.min(10_000) };
-    Term { cols: sane(size.columns, 80), rows: sane(size.rows, 24), kind: None }
-}
+#[cfg(test)]
+#[path = "tap_tests.rs"]
+mod tests;
