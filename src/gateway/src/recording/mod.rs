@@ -6,6 +6,7 @@
 pub mod api;
 pub mod cast;
 mod chain;
+mod channels;
 mod session;
 mod store;
 mod tap;
@@ -40,9 +41,22 @@ pub enum RecordError {
     /// A name that is no name of a Spark or of a recording.
     #[error("{0:?} is no name")]
     Name(String),
-    /// More sessions in one connection than any client needs.
-    #[error("the connection has too many sessions")]
-    TooManySessions,
+    /// More channels in one connection than any client needs.
+    #[error("the connection has too many channels")]
+    TooManyChannels,
+    /// A channel gets a number that names another one.
+    #[error("the {0} gives the number {1} to two channels at once")]
+    InUse(Side, u32),
+    /// An answer to an OPEN that nobody has sent, or that was answered.
+    #[error("the {0} answers a request for a channel that the other side has not made")]
+    NotAsked(Side),
+}
+
+impl RecordError {
+    /// Whether it means that one of the two sides breaks the protocol, which the other one can't be expected to notice.
+    fn is_breach(&self) -> bool {
+        matches!(self, Self::TooManyChannels | Self::InUse(..) | Self::NotAsked(_))
+    }
 }
 
 /// Begins and ends recordings. Clones share it.

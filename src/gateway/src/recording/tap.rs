@@ -1,6 +1,6 @@
 //! Watches the packets of a connection while they pass, and records its sessions. It changes none and delays none.
 
-use std::collections::HashMap;
+use std::fmt;
 
 use bytes::Bytes;
 use sparks_ssh::wire::{ChannelKind, Message, RequestKind};
@@ -8,11 +8,9 @@ use sparks_ssh::wire::{ChannelKind, Message, RequestKind};
 use super::{
     RecordError, Recorder,
     cast::Origin,
+    channels::Channels,
     session::{Session, Start},
 };
-
-/// Most sessions of one connection that can be open; the guest allows fewer.
-const MAX_SESSIONS: usize = 2048;
 
 /// From where a packet comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,35 +21,35 @@ pub enum Side {
     Guest,
 }
 
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Client => "client",
+            Self::Guest => "guest",
+        })
+    }
+}
+
 /// Records the sessions of one connection.
 pub struct Tap {
     recorder: Recorder,
     origin: Origin,
     required: bool,
-    /// By the client's number of the channel, to which all that the guest says is addressed.
-    sessions: HashMap<u32, Numbered>,
-    /// The guest's number to the client's, for what the client says.
-    guest_numbers: HashMap<u32, u32>,
-}
-
-#[derive(Default)]
-struct Numbered {
-    guest: Option<u32>,
-    closed_by: Option<Side>,
-    session: Session,
+    channels: Channels,
 }
 
 impl Tap {
-    /// A tap on a new connection. `required`: an error of [`Tap::pass`] then ends the connection.
+    /// A tap on a new connection. `required`: any error of [`Tap::pass`] then ends the connection.
     #[must_use]
     pub fn new(recorder: Recorder, origin: Origin, required: bool) -> Self {
-        Self { recorder, origin, required, sessions: HashMap::new(), guest_numbers: HashMap::new() }
+        Self { recorder, origin, required, channels: Channels::default() }
     }
 
     /// Sees one packet before it is passed on.
     ///
     /// # Errors
-    /// [`RecordError`] when recording is required and fails: the connection must end, and the packet not be passed on.
+    /// [`RecordError`] when recording is required and fails, or when somebody breaks the protocol, so that what belongs
+    /// to which session can't be told: the connection must end, and the packet not be passed on.
     pub fn pass(&mut self, from: Side, packet: &Bytes) -> Result<(), RecordError> {
         let Ok(message) = Message::parse(packet.clone()) else { return Ok(()) };
         let seen = match from {
@@ -59,7 +57,7 @@ impl Tap {
             Side::Guest => self.guest_says(message),
         };
         match seen {
-            Err(error) if self.required => Err(error),
+            Err(error) if self.required || error.is_breach() => Err(error),
             Err(error) => {
                 tracing::warn!(%error, spark = %self.origin.spark, namespace = %self.origin.namespace, "a session is not recorded further");
                 Ok(())
@@ -69,26 +67,26 @@ impl Tap {
     }
 
     /// The connection is over: all recordings end.
-    pub async fn finish(mut self) {
-        for (_, numbered) in self.sessions.drain() {
-            numbered.session.end(&self.recorder).await;
+    pub async fn finish(self) {
+        for session in self.channels.into_sessions() {
+            session.end(&self.recorder).await;
         }
     }
 
     fn client_says(&mut self, message: Message) -> Result<(), RecordError> {
         match message {
-            Message::Open { sender, kind: ChannelKind::Session, .. } => {
-                if self.sessions.len() >= MAX_SESSIONS {
-                    return Err(RecordError::TooManySessions);
-                }
-                self.sessions.insert(sender, Numbered::default());
-                Ok(())
+            Message::Open { sender, kind, .. } => {
+                let session = (kind == ChannelKind::Session).then(Session::default);
+                self.channels.client_opens(sender, session)
             }
+            Message::OpenConfirmation { recipient, sender, .. } => {
+                self.channels.client_confirms(recipient, sender)
+            }
+            Message::OpenFailure { recipient, .. } => self.channels.client_refuses(recipient),
             Message::Request { recipient, kind, .. } => self.request(recipient, &kind),
             Message::Close { recipient } => {
-                if let Some(&client) = self.guest_numbers.get(&recipient) {
-                    self.close(client, Side::Client);
-                }
+                let over = self.channels.client_closes(recipient);
+                self.end(over);
                 Ok(())
             }
             _ => Ok(()),
@@ -97,42 +95,39 @@ impl Tap {
 
     fn guest_says(&mut self, message: Message) -> Result<(), RecordError> {
         match message {
+            Message::Open { sender, .. } => self.channels.guest_opens(sender),
             Message::OpenConfirmation { recipient, sender, .. } => {
-                if let Some(session) = self.sessions.get_mut(&recipient) {
-                    session.guest = Some(sender);
-                    self.guest_numbers.insert(sender, recipient);
-                }
-                Ok(())
+                self.channels.guest_confirms(recipient, sender)
             }
-            Message::OpenFailure { recipient, .. } => {
-                self.sessions.remove(&recipient);
-                Ok(())
-            }
+            Message::OpenFailure { recipient, .. } => self.channels.guest_refuses(recipient),
             Message::Data { recipient, data } | Message::ExtendedData { recipient, data, .. } => {
-                self.session(recipient).map_or(Ok(()), |session| session.output(&data))
+                self.of_guest(recipient, |session| session.output(&data))
             }
             Message::Request { recipient, kind: RequestKind::ExitStatus { status }, .. } => {
-                self.session(recipient).map_or(Ok(()), |session| session.exit(&status.to_string()))
+                self.of_guest(recipient, |session| session.exit(&status.to_string()))
             }
             Message::Request { recipient, kind: RequestKind::ExitSignal { name, .. }, .. } => {
-                let name = String::from_utf8_lossy(&name);
-                self.session(recipient).map_or(Ok(()), |session| session.exit(&name))
+                self.of_guest(recipient, |session| session.exit(&String::from_utf8_lossy(&name)))
             }
             Message::Close { recipient } => {
-                self.close(recipient, Side::Guest);
+                let over = self.channels.guest_closes(recipient);
+                self.end(over);
                 Ok(())
             }
             _ => Ok(()),
         }
     }
 
-    fn session(&mut self, client: u32) -> Option<&mut Session> {
-        self.sessions.get_mut(&client).map(|numbered| &mut numbered.session)
+    fn of_guest(
+        &mut self,
+        client: u32,
+        say: impl FnOnce(&mut Session) -> Result<(), RecordError>,
+    ) -> Result<(), RecordError> {
+        self.channels.of_client_number(client).map_or(Ok(()), say)
     }
 
     fn request(&mut self, guest: u32, kind: &RequestKind) -> Result<(), RecordError> {
-        let Some(client) = self.guest_numbers.get(&guest) else { return Ok(()) };
-        let Some(Numbered { session, .. }) = self.sessions.get_mut(client) else { return Ok(()) };
+        let Some(session) = self.channels.of_guest_number(guest) else { return Ok(()) };
         match kind {
             RequestKind::Pty(pty) => session.terminal(pty),
             RequestKind::WindowChange(size) => session.resize(*size)?,
@@ -144,22 +139,10 @@ impl Tap {
         }
     }
 
-    /// Once both sides have closed the channel its numbers may be given to another one.
-    fn close(&mut self, client: u32, by: Side) {
-        let Some(session) = self.sessions.get_mut(&client) else { return };
-        match session.closed_by {
-            None => session.closed_by = Some(by),
-            Some(first) if first != by => {
-                if let Some(Numbered { guest, session, .. }) = self.sessions.remove(&client) {
-                    if let Some(guest) = guest {
-                        self.guest_numbers.remove(&guest);
-                    }
-                    let recorder = self.recorder.clone();
-                    tokio::spawn(async move { session.end(&recorder).await });
-                }
-            }
-            Some(_) => {}
-        }
+    fn end(&self, session: Option<Session>) {
+        let Some(session) = session else { return };
+        let recorder = self.recorder.clone();
+        tokio::spawn(async move { session.end(&recorder).await });
     }
 }
 

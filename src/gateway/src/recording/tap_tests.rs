@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use sparks_ssh::wire::{Pty, WindowSize};
+use sparks_ssh::wire::{OpenReason, Pty, WindowSize};
 
 use super::*;
 use crate::recording::Store;
@@ -78,6 +78,15 @@ fn confirmation(recipient: u32, sender: u32) -> Message {
     }
 }
 
+fn refusal(recipient: u32) -> Message {
+    let reason = OpenReason::UnknownChannelType;
+    Message::OpenFailure { recipient, reason, description: Bytes::new(), language: Bytes::new() }
+}
+
+fn other() -> ChannelKind {
+    ChannelKind::Unknown { name: "other".into(), payload: Bytes::new() }
+}
+
 fn pty() -> RequestKind {
     let size = WindowSize { columns: 80, rows: 24, width: 0, height: 0 };
     RequestKind::Pty(Pty { term: "xterm".into(), size, modes: Vec::new() })
@@ -130,5 +139,106 @@ async fn a_subsystem_that_is_asked_for_after_a_program_hides_nothing() {
             recording.contains("program: subsystem sftp") && recording.contains("\"seen\""),
             "{recording}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_number_in_use_is_given_to_no_second_channel_of_any_type() {
+    for required in [true, false] {
+        for kind in [ChannelKind::Session, other()] {
+            let mut world = World::new(required);
+            world.session(7, 0);
+            let again = world.client(open(7, kind.clone()));
+            assert!(matches!(again, Err(RecordError::InUse(Side::Client, 7))), "{again:?}");
+            // Nor one that waits for the guest's answer.
+            world.client(open(8, kind)).unwrap();
+            assert!(world.client(open(8, ChannelKind::Session)).is_err());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_session_stays_in_sight_when_the_guest_refuses_what_has_no_answer_to_come() {
+    let mut world = World::new(true);
+    world.session(7, 0);
+    world.ask(0, RequestKind::Shell).unwrap();
+    assert!(matches!(world.guest(refusal(7)), Err(RecordError::NotAsked(Side::Guest))));
+    world.shows(7, "seen");
+    assert!(world.recording().contains("seen"));
+}
+
+#[tokio::test]
+async fn a_number_is_free_again_when_both_sides_have_closed_the_channel_or_it_was_refused() {
+    for (first, second) in [(Side::Client, Side::Guest), (Side::Guest, Side::Client)] {
+        let mut world = World::new(true);
+        world.session(7, 0);
+        world.ask(0, RequestKind::Shell).unwrap();
+        let close = |world: &mut World, by: Side| {
+            let recipient = if by == Side::Client { 0 } else { 7 };
+            world.tap.pass(by, &Message::Close { recipient }.encode()).unwrap();
+        };
+        close(&mut world, first);
+        // Again, which counts once.
+        close(&mut world, first);
+        assert!(world.client(open(7, ChannelKind::Session)).is_err());
+        close(&mut world, second);
+        world.session(7, 0);
+    }
+    let mut world = World::new(true);
+    world.client(open(7, other())).unwrap();
+    world.guest(refusal(7)).unwrap();
+    world.session(7, 0);
+}
+
+/// As the guest's end does it, which frees a number when it reads CLOSE and sends its own behind its data.
+#[tokio::test]
+async fn a_guest_may_give_away_a_number_as_soon_as_the_client_has_closed_it() {
+    let mut world = World::new(true);
+    world.session(7, 0);
+    world.client(Message::Close { recipient: 0 }).unwrap();
+    world.session(8, 0);
+    world.guest(Message::Close { recipient: 7 }).unwrap();
+    world.ask(0, RequestKind::Shell).unwrap();
+    world.shows(8, "seen");
+    assert!(world.recording().contains("seen"));
+}
+
+#[tokio::test]
+async fn an_open_is_answered_once() {
+    let mut world = World::new(false);
+    world.session(7, 0);
+    assert!(world.guest(confirmation(7, 1)).is_err());
+    assert!(world.guest(confirmation(8, 1)).is_err(), "nobody asked");
+    world.client(open(8, ChannelKind::Session)).unwrap();
+    assert!(world.guest(confirmation(8, 0)).is_err(), "the guest's number names another one");
+    world.guest(open(5, ChannelKind::AuthAgent)).unwrap();
+    assert!(world.guest(open(5, ChannelKind::AuthAgent)).is_err());
+    assert!(world.client(confirmation(6, 9)).is_err(), "the guest asked for another one");
+    world.client(confirmation(5, 9)).unwrap();
+    assert!(world.client(refusal(5)).is_err());
+    assert!(world.client(open(9, ChannelKind::Session)).is_err(), "that is the agent's");
+}
+
+#[tokio::test]
+async fn neither_side_can_open_channels_without_end() {
+    for answered in [true, false] {
+        let mut world = World::new(false);
+        let mut client = (0..100_000).map(|number| {
+            world.client(open(number, other()))?;
+            if answered { world.guest(confirmation(number, number)) } else { Ok(()) }
+        });
+        assert!(matches!(client.find_map(Result::err), Some(RecordError::TooManyChannels)));
+    }
+    for answered in [true, false] {
+        let mut world = World::new(false);
+        let mut guest = (0..100_000).map(|number| {
+            world.guest(open(number, ChannelKind::AuthAgent))?;
+            if answered {
+                world.client(confirmation(number, number))?;
+                world.client(Message::Close { recipient: number })?;
+            }
+            Ok::<_, RecordError>(())
+        });
+        assert!(matches!(guest.find_map(Result::err), Some(RecordError::TooManyChannels)));
     }
 }
