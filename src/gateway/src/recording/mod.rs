@@ -50,12 +50,15 @@ pub enum RecordError {
     /// An answer to an OPEN that nobody has sent, or that was answered.
     #[error("the {0} answers a request for a channel that the other side has not made")]
     NotAsked(Side),
+    /// A request to begin something in a session that isn't there, or not yet.
+    #[error("the client asks for a program on channel {0}, which is no open session")]
+    NoSession(u32),
 }
 
 impl RecordError {
     /// Whether it means that one of the two sides breaks the protocol, which the other one can't be expected to notice.
     fn is_breach(&self) -> bool {
-        matches!(self, Self::TooManyChannels | Self::InUse(..) | Self::NotAsked(_))
+        matches!(self, Self::TooManyChannels | Self::InUse(..) | Self::NotAsked(_) | Self::NoSession(_))
     }
 }
 

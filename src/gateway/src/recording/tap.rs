@@ -126,14 +126,20 @@ impl Tap {
         self.channels.of_client_number(client).map_or(Ok(()), say)
     }
 
+    /// What makes a session is for sessions whose number the guest has said. The guest may know a number before this has
+    /// seen it, and would obey who guesses it. On channels that the guest has opened there are other requests.
     fn request(&mut self, guest: u32, kind: &RequestKind) -> Result<(), RecordError> {
-        let Some(session) = self.channels.of_guest_number(guest) else { return Ok(()) };
+        let start = Start::of(kind);
+        let Some(session) = self.channels.of_guest_number(guest) else {
+            let is_of_session = start.is_some() || matches!(kind, RequestKind::Pty(_));
+            return if is_of_session { Err(RecordError::NoSession(guest)) } else { Ok(()) };
+        };
         match kind {
             RequestKind::Pty(pty) => session.terminal(pty),
             RequestKind::WindowChange(size) => session.resize(*size)?,
             _ => {}
         }
-        match Start::of(kind) {
+        match start {
             Some(start) => session.start(&self.recorder, &self.origin, &start),
             None => Ok(()),
         }

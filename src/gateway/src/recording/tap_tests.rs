@@ -242,3 +242,38 @@ async fn neither_side_can_open_channels_without_end() {
         assert!(matches!(guest.find_map(Result::err), Some(RecordError::TooManyChannels)));
     }
 }
+
+#[tokio::test]
+async fn a_program_is_asked_for_in_an_open_session_and_nowhere_else() {
+    for required in [true, false] {
+        for kind in [RequestKind::Shell, exec("id"), subsystem("sftp"), pty()] {
+            let mut world = World::new(required);
+            let refused = |asked: Result<(), RecordError>| matches!(asked, Err(RecordError::NoSession(_)));
+            world.client(open(7, ChannelKind::Session)).unwrap();
+            assert!(refused(world.ask(0, kind.clone())), "the guest has not said its number");
+            world.guest(confirmation(7, 0)).unwrap();
+            world.client(open(8, other())).unwrap();
+            world.guest(confirmation(8, 1)).unwrap();
+            assert!(refused(world.ask(1, kind.clone())), "no session");
+            world.guest(open(2, ChannelKind::AuthAgent)).unwrap();
+            assert!(refused(world.ask(2, kind.clone())), "the guest's own, and not open");
+            world.client(confirmation(2, 9)).unwrap();
+            assert!(refused(world.ask(2, kind.clone())), "the guest's own");
+            world.ask(0, kind.clone()).unwrap();
+            world.client(Message::Close { recipient: 0 }).unwrap();
+            assert!(refused(world.ask(0, kind)), "closed");
+        }
+    }
+}
+
+#[tokio::test]
+async fn other_requests_pass_on_every_channel() {
+    let mut world = World::new(true);
+    world.guest(open(2, ChannelKind::AuthAgent)).unwrap();
+    world.client(confirmation(2, 9)).unwrap();
+    for kind in [RequestKind::Keepalive, RequestKind::Eow] {
+        world.ask(2, kind.clone()).unwrap();
+        // Some clients send one after CLOSE.
+        world.ask(3, kind).unwrap();
+    }
+}
