@@ -7,6 +7,7 @@ pub mod api;
 pub mod cast;
 mod chain;
 mod channels;
+mod header;
 mod session;
 mod store;
 mod tap;

@@ -7,6 +7,7 @@ use sparks_ssh::wire::{Pty, RequestKind, WindowSize};
 use super::{
     RecordError, Recorder,
     cast::{Event, Header, Origin, Term},
+    header::{bounded, pieces, short},
     store::Recording,
 };
 
@@ -65,7 +66,7 @@ impl Start {
 impl Session {
     /// It gets a terminal.
     pub fn terminal(&mut self, pty: &Pty) {
-        let kind = Some(String::from_utf8_lossy(&pty.term).into_owned());
+        let kind = Some(short(String::from_utf8_lossy(&pty.term).into_owned()));
         self.term = Some(Term { kind, ..term(pty.size) });
     }
 
@@ -96,15 +97,21 @@ impl Session {
             command: start.command(),
             sparks: Origin { tty: self.term.is_some(), ..origin.clone() },
         };
+        let (header, rest) = bounded(header);
         self.recording = Some(recorder.begin(&header)?);
-        Ok(())
+        self.note("the command goes on: ", &rest.unwrap_or_default())
     }
 
     /// A guest that refuses one program may start the next one, so all that follows is recorded whatever came before.
     fn further(&mut self, start: &Start) -> Result<(), RecordError> {
         (self.is_muted, self.plain) = (false, 0);
         let what = start.command().unwrap_or_else(|| "a shell".into());
-        self.event(&Event::Marker(&format!("the client asks for another program: {what}")))
+        self.note("the client asks for another program: ", &what)
+    }
+
+    /// Notes a text of any length.
+    fn note(&mut self, what: &str, text: &str) -> Result<(), RecordError> {
+        pieces(text).try_for_each(|piece| self.event(&Event::Marker(&format!("{what}{piece}"))))
     }
 
     /// The guest sends output.

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     hash::{BuildHasher, Hasher, RandomState},
-    io::{BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime},
@@ -65,11 +65,11 @@ impl Store {
         let folder = self.folder(&header.sparks.namespace, &header.sparks.spark)?;
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         let path = folder.join(format!("{}.{OPEN}", new_id()));
-        let mut file = OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(&path)?;
-        file.lock()?;
         let mut line = serde_json::to_vec(header)?;
         line.push(b'\n');
-        file.write_all(&line)?;
+        let mut file = OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(&path)?;
+        // Without its whole header it is none.
+        file.lock().and_then(|()| file.write_all(&line)).inspect_err(|_| drop(fs::remove_file(&path)))?;
         let now = Instant::now();
         Ok(Recording { file, path, encoder: Encoder::new(now), began: now, exit: None })
     }
@@ -104,13 +104,14 @@ impl Store {
         Ok(folders.iter().flat_map(|folder| entries(folder)).filter(is_recording).collect())
     }
 
-    /// Removes recordings that ended longer ago.
+    /// Removes recordings that ended longer ago, and what was never to become one.
     pub(super) fn prune(&self, retention: Duration) {
         let old = |path: &PathBuf| {
             let changed = fs::metadata(path).and_then(|metadata| metadata.modified());
             changed.is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age > retention))
         };
-        for path in self.everything().into_iter().filter(|path| extension(path) == Some(DONE)).filter(old) {
+        let over = |path: &PathBuf| extension(path) == Some(DONE) || is_wreck(path);
+        for path in self.everything().into_iter().filter(old).filter(over) {
             if let Err(error) = fs::remove_file(&path) {
                 tracing::warn!(%error, path = %path.display(), "an old recording can't be removed");
             }
@@ -120,7 +121,13 @@ impl Store {
     /// Recordings whose replica is gone: nobody holds their lock.
     pub(super) fn orphans(&self) -> Vec<Ended> {
         let open = self.everything().into_iter().filter(|path| extension(path) == Some(OPEN));
-        open.filter_map(|path| adopt(path).ok().flatten()).collect()
+        open.filter_map(|path| {
+            adopt(path.clone()).unwrap_or_else(|error| {
+                tracing::warn!(%error, path = %path.display(), "a recording that a dead replica left can't be read; it goes when it is old");
+                None
+            })
+        })
+        .collect()
     }
 
     fn everything(&self) -> Vec<PathBuf> {
@@ -197,7 +204,11 @@ impl Ended {
 
 /// Takes over a recording that nobody writes.
 fn adopt(path: PathBuf) -> Result<Option<Ended>, RecordError> {
-    let mut file = OpenOptions::new().read(true).append(true).open(&path)?;
+    let mut file = match OpenOptions::new().read(true).append(true).open(&path) {
+        // Another replica was quicker.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
     if file.try_lock().is_err() {
         return Ok(None);
     }
@@ -220,6 +231,15 @@ fn adopt(path: PathBuf) -> Result<Option<Ended>, RecordError> {
     }
     let trailer = trailer.unwrap_or(Trailer { seconds, exit: Some("lost".into()), previous: String::new() });
     Ok(Some(Ended { file, path, length, header, trailer }))
+}
+
+/// Whether nobody writes this recording, and it has no header to end it by.
+fn is_wreck(path: &Path) -> bool {
+    // A lock needs a file that is open for writing, on NFS.
+    let Ok(mut file) = OpenOptions::new().read(true).append(true).open(path) else { return false };
+    extension(path) == Some(OPEN)
+        && file.try_lock().is_ok()
+        && matches!(read_header(&mut file), Err(RecordError::Json(_)))
 }
 
 fn summary(path: &Path) -> Option<Summary> {
@@ -346,5 +366,23 @@ mod tests {
         store.prune(Duration::ZERO);
         let left = store.list("team-a", None).unwrap();
         assert_eq!((left.len(), left[0].id.as_str()), (1, open.id()));
+    }
+
+    #[test]
+    fn what_nobody_writes_and_has_no_header_is_removed_when_it_is_old() {
+        let (_folder, store) = store();
+        let written = store.begin(&header()).unwrap();
+        let wrecks = ["", "{", &format!("{{{}}}\n", " ".repeat(100_000))].map(|text| {
+            let path = store.begin(&header()).unwrap().path;
+            fs::write(&path, text).unwrap();
+            path
+        });
+        let locked = store.begin(&header()).unwrap();
+        locked.file.set_len(0).unwrap();
+        assert!(store.orphans().is_empty());
+        store.prune(Duration::from_secs(3600));
+        assert!(wrecks.iter().all(|path| path.exists()));
+        store.prune(Duration::ZERO);
+        assert!(!wrecks.iter().any(|path| path.exists()) && written.path.exists() && locked.path.exists());
     }
 }

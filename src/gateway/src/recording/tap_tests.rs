@@ -96,6 +96,10 @@ fn exec(command: &'static str) -> RequestKind {
     RequestKind::Exec { command: command.into() }
 }
 
+fn long(command: String) -> RequestKind {
+    RequestKind::Exec { command: command.into() }
+}
+
 fn subsystem(name: &'static str) -> RequestKind {
     RequestKind::Subsystem { name: name.into() }
 }
@@ -276,4 +280,18 @@ async fn other_requests_pass_on_every_channel() {
         // Some clients send one after CLOSE.
         world.ask(3, kind).unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_recording_is_listed_whatever_the_client_runs_and_has_all_of_it() {
+    let mut world = World::new(true);
+    world.session(0, 0);
+    let command = "\u{1}".repeat(100_000) + "; id";
+    world.ask(0, long(command)).unwrap();
+    world.shows(0, "seen");
+    assert_eq!(world.tap.recorder.store.list("team-a", None).unwrap().len(), 1);
+    let recording = world.recording();
+    assert!(recording.contains("\\u0001; id\"]") && recording.contains("seen"));
+    assert_eq!(recording.matches("\\u0001").count(), 100_000);
+    assert!(recording.lines().all(|line| line.len() < 32 * 1024));
 }
