@@ -34,6 +34,9 @@ pub struct Config {
     /// How long recorded sessions are kept, such as 720h.
     #[arg(long, env = "SPARKS_RECORDINGS_RETENTION", default_value = "720h", value_parser = positive_duration)]
     pub recordings_retention: Duration,
+    /// Limits of recorded sessions.
+    #[command(flatten)]
+    pub recordings: crate::recording::Limits,
     /// How long a connection waits for a Spark that wakes.
     #[arg(long, env = "SPARKS_WAKE_TIMEOUT", default_value = "60s", value_parser = positive_duration)]
     pub wake_timeout: Duration,

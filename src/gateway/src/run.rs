@@ -102,7 +102,8 @@ fn ssh_settings(
 /// What records sessions, if there is a place for recordings; it also tidies that, on a task of its own.
 fn recorder(config: &Config, client: Client) -> anyhow::Result<Option<Arc<dyn Record>>> {
     let Some(folder) = &config.recordings_dir else { return Ok(None) };
-    let store = Store::open(folder.clone()).context("the directory of recordings can't be used")?;
+    let store = Store::limited(folder.clone(), config.recordings)
+        .context("the directory of recordings can't be used")?;
     let recorder = Recorder::new(Arc::new(store), client);
     tokio::spawn(recorder.clone().sweep(config.recordings_retention));
     Ok(Some(Arc::new(Taps(recorder))))

@@ -12,7 +12,7 @@ use ring::digest;
 use serde_json::json;
 use sparks_api::{RecordingsStatus, Spark};
 
-use super::{RecordError, store::Ended};
+use super::{RecordError, file::Ended};
 
 /// So many times the head is taken up anew when another session ended at the same time, or the API server failed.
 const ATTEMPTS: u32 = 10;

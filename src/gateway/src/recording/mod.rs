@@ -7,8 +7,11 @@ pub mod api;
 pub mod cast;
 mod chain;
 mod channels;
+mod file;
 mod header;
+mod limits;
 mod session;
+mod size;
 mod store;
 mod tap;
 mod text;
@@ -20,7 +23,8 @@ use kube::Client;
 use cast::Header;
 pub use cast::Origin;
 use chain::Chain;
-use store::Recording;
+use file::Recording;
+pub use limits::Limits;
 pub use store::{Store, Summary};
 pub use tap::{Side, Tap};
 
@@ -42,6 +46,27 @@ pub enum RecordError {
     /// A name that is no name of a Spark or of a recording.
     #[error("{0:?} is no name")]
     Name(String),
+    /// One recording is as long as it may be.
+    #[error(
+        "the recording has reached the {} that one may have (gateway.recordings.maxBytes)",
+        size::text(*.0)
+    )]
+    TooLong(u64),
+    /// A namespace has as many recordings as it may.
+    #[error(
+        "the recordings of {namespace} have reached the {} that a namespace may have \
+         (gateway.recordings.namespaceMaxBytes)",
+        size::text(*.limit)
+    )]
+    NamespaceFull {
+        /// The namespace.
+        namespace: String,
+        /// What it may have, in bytes.
+        limit: u64,
+    },
+    /// The volume has no more than its reserve.
+    #[error("the volume of recordings has no more than {} free (gateway.recordings.freeBytes)", size::text(*.0))]
+    VolumeFull(u64),
     /// More channels in one connection than any client needs.
     #[error("the connection has too many channels")]
     TooManyChannels,
@@ -93,12 +118,13 @@ impl Recorder {
         }
     }
 
-    /// Removes what is older than the retention and ends what a replica that died left open, now and then for ever.
+    /// Removes what is older than the retention and ends what a replica that died left open, and counts what there is, now and then for ever.
     pub async fn sweep(self, retention: Duration) {
         loop {
             let store = self.store.clone();
             let found = tokio::task::spawn_blocking(move || {
                 store.prune(retention);
+                store.count();
                 store.orphans()
             });
             for orphan in found.await.unwrap_or_default() {

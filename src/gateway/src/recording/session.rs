@@ -7,8 +7,8 @@ use sparks_ssh::wire::{Pty, RequestKind, WindowSize};
 use super::{
     RecordError, Recorder,
     cast::{Event, Header, Origin, Term},
+    file::Recording,
     header::{bounded, pieces, short},
-    store::Recording,
 };
 
 /// Most bytes of the output of a command without terminal that are recorded.
@@ -144,7 +144,7 @@ impl Session {
 
     fn event(&mut self, event: &Event<'_>) -> Result<(), RecordError> {
         let Some(recording) = &mut self.recording else { return Ok(()) };
-        recording.event(event, Instant::now()).inspect_err(|_| self.is_muted = true)
+        recording.event(event, Instant::now())
     }
 
     /// Nothing more comes.

@@ -5,7 +5,7 @@ use std::{fs, path::Path, sync::Arc};
 use sparks_ssh::wire::{OpenReason, Pty, WindowSize};
 
 use super::*;
-use crate::recording::Store;
+use crate::recording::{Limits, Store};
 
 /// A connection whose recordings are in a folder. Nobody answers in place of the API server.
 struct World {
@@ -15,8 +15,12 @@ struct World {
 
 impl World {
     fn new(required: bool) -> Self {
+        Self::with(required, Limits { recordings_free_bytes: 0, ..Limits::default() })
+    }
+
+    fn with(required: bool, limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path().to_owned()).unwrap();
+        let store = Store::limited(folder.path().to_owned(), limits).unwrap();
         let nowhere = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
         let recorder = Recorder::new(Arc::new(store), kube::Client::try_from(nowhere).unwrap());
         let origin = Origin { namespace: "team-a".into(), spark: "api".into(), ..Default::default() };
@@ -294,4 +298,64 @@ async fn a_recording_is_listed_whatever_the_client_runs_and_has_all_of_it() {
     assert!(recording.contains("\\u0001; id\"]") && recording.contains("seen"));
     assert_eq!(recording.matches("\\u0001").count(), 100_000);
     assert!(recording.lines().all(|line| line.len() < 32 * 1024));
+}
+
+/// What a guest without end shows until somebody stops it; each piece is 10 kB.
+fn much(world: &mut World) -> Result<(), RecordError> {
+    let data = Bytes::from(vec![b'y'; 10_000]);
+    (0..100).try_for_each(|_| world.guest(Message::Data { recipient: 0, data: data.clone() }))
+}
+
+const LONG: Limits = Limits {
+    recordings_max_bytes: 100_000,
+    recordings_namespace_max_bytes: 1 << 30,
+    recordings_free_bytes: 0,
+};
+const MANY: Limits = Limits {
+    recordings_max_bytes: 1 << 30,
+    recordings_namespace_max_bytes: 100_000,
+    recordings_free_bytes: 0,
+};
+
+#[tokio::test]
+async fn at_a_limit_a_session_that_need_not_be_recorded_goes_on_and_its_recording_says_where_it_ends() {
+    for (limits, why) in [(LONG, "maxBytes"), (MANY, "namespaceMaxBytes")] {
+        let mut world = World::with(false, limits);
+        world.session(0, 0);
+        world.ask(0, pty()).unwrap();
+        world.ask(0, RequestKind::Shell).unwrap();
+        much(&mut world).unwrap();
+        world.ask(0, exec("id")).unwrap();
+        let recording = world.recording();
+        assert!(recording.len() < 101_000, "{}", recording.len());
+        let last = recording.lines().last().unwrap();
+        assert!(last.contains("the recording ends here: ") && last.contains(why), "{last}");
+    }
+}
+
+#[tokio::test]
+async fn at_a_limit_a_session_that_must_be_recorded_ends_with_a_sentence_that_names_it() {
+    for (limits, sentence) in [
+        (LONG, "the recording has reached the 100000 that one may have (gateway.recordings.maxBytes)"),
+        (
+            MANY,
+            "the recordings of team-a have reached the 100000 that a namespace may have \
+             (gateway.recordings.namespaceMaxBytes)",
+        ),
+    ] {
+        let mut world = World::with(true, limits);
+        world.session(0, 0);
+        world.ask(0, pty()).unwrap();
+        world.ask(0, RequestKind::Shell).unwrap();
+        assert_eq!(much(&mut world).unwrap_err().to_string(), sentence);
+        assert!(world.recording().lines().last().unwrap().contains(sentence));
+    }
+    let full = Limits { recordings_free_bytes: 1 << 60, ..LONG };
+    let mut world = World::with(true, full);
+    world.session(0, 0);
+    assert_eq!(
+        world.ask(0, RequestKind::Shell).unwrap_err().to_string(),
+        "the volume of recordings has no more than 1024Pi free (gateway.recordings.freeBytes)"
+    );
+    assert!(world.recordings().is_empty());
 }
