@@ -1,20 +1,15 @@
 //! Recorded sessions, for who has a token of the whole namespace. A link to one Spark's service opens no recording.
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{io, sync::Arc};
 
 use bytes::Bytes;
-use futures::stream;
+use futures::stream::{self, Stream};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::StreamBody;
 use hyper::body::{Frame, Incoming};
 use spark_client::access::Token;
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::Semaphore,
     task::{JoinError, spawn_blocking},
 };
 
@@ -27,7 +22,7 @@ use super::{
     own::Sessions,
 };
 use crate::recording::{
-    Store,
+    Download, Store,
     api::{self, Answer, Question},
 };
 
@@ -35,8 +30,6 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const CAST: HeaderValue = HeaderValue::from_static("application/x-asciicast");
 /// Questions that are answered at the same time; a search reads every recording.
 const AT_ONCE: usize = 4;
-/// Bytes of a recording that are read ahead.
-const CHUNK: usize = 64 << 10;
 
 /// Answers from this store.
 pub fn sessions(store: Arc<Store>, keys: Arc<dyn Keys>) -> Sessions {
@@ -49,11 +42,13 @@ pub fn sessions(store: Arc<Store>, keys: Arc<dyn Keys>) -> Sessions {
                 Err(refusal) => return refusal.into_response(),
             };
             // The semaphore is never closed.
-            let _turn = turns.acquire().await;
-            match spawn_blocking(move || api::answer(&store, &question)).await {
-                Ok(found) => answered(found).await,
-                Err(error) => broken(&error),
-            }
+            let turn = turns.acquire_owned().await;
+            let answer = move || {
+                // Nothing stops a search whose client has gone, so its turn ends when it does.
+                let _turn = turn;
+                api::answer(&store, &question)
+            };
+            spawn_blocking(answer).await.map_or_else(|error| broken(&error), answered)
         })
     })
 }
@@ -114,11 +109,10 @@ async fn may_read(keys: &dyn Keys, namespace: &str, presented: Presented) -> Res
     Ok(false)
 }
 
-async fn answered(found: Answer) -> Response<Body> {
+fn answered(found: Answer) -> Response<Body> {
     match found {
         Answer::Json(json) => of(JSON, Body::text(json)),
-        Answer::Cast(cast) => of(CAST, Body::text(cast)),
-        Answer::File(path) => file(path).await,
+        Answer::Cast(recording) => of(CAST, Body::own(StreamBody::new(pieces(recording)))),
         Answer::NotFound => not_found(),
         Answer::Refused(why) => answer::text(StatusCode::BAD_REQUEST, format!("{why}\n")),
     }
@@ -135,27 +129,10 @@ fn broken(error: &JoinError) -> Response<Body> {
     answer::text(StatusCode::INTERNAL_SERVER_ERROR, "the gateway failed\n")
 }
 
-/// A recording, read as fast as the client takes it.
-async fn file(path: PathBuf) -> Response<Body> {
-    match spawn_blocking(move || File::open(path)).await {
-        Ok(Ok(file)) => of(CAST, Body::own(StreamBody::new(chunks(file)))),
-        Ok(Err(_)) => not_found(),
-        Err(error) => broken(&error),
-    }
-}
-
-fn chunks(mut file: File) -> impl stream::Stream<Item = io::Result<Frame<Bytes>>> + Send {
-    let (chunks, receiver) = mpsc::channel(1);
-    spawn_blocking(move || {
-        loop {
-            let mut chunk = Vec::with_capacity(CHUNK);
-            let read = (&mut file).take(CHUNK as u64).read_to_end(&mut chunk);
-            let is_last = !matches!(read, Ok(1..));
-            let frame = read.map(|_| Frame::data(Bytes::from(chunk)));
-            if chunks.blocking_send(frame).is_err() || is_last {
-                return;
-            }
-        }
-    });
-    stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) })
+/// A recording, read as fast as the client takes it; while it takes nothing, no thread waits for it.
+fn pieces(recording: Download) -> impl Stream<Item = io::Result<Frame<Bytes>>> + Send {
+    stream::try_unfold(recording, async |mut recording| {
+        let (piece, recording) = spawn_blocking(move || (recording.piece(), recording)).await?;
+        Ok(piece?.map(|piece| (Frame::data(Bytes::from(piece)), recording)))
+    })
 }

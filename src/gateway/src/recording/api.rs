@@ -1,22 +1,11 @@
 //! What the gateway answers about recordings: `/.sparks/sessions/NAMESPACE[/SPARK[/ID]]`.
 
-use std::{fs, path::PathBuf};
+use std::io::ErrorKind;
 
 use serde::Serialize;
-pub use spark_client::recordings::{Hit, PREFIX};
+use spark_client::recordings::{Hit, PREFIX};
 
-use super::{
-    RecordError, Store,
-    cast::{Header, version_2},
-    text,
-};
-
-/// Largest recording that is converted or searched.
-const MAX_BYTES: u64 = 256 << 20;
-/// Most lines that a search gives.
-const MAX_HITS: usize = 200;
-/// Longest line that a search gives, in characters.
-const MAX_LINE: usize = 400;
+use super::{RecordError, Store, download::Download, lines::Lines, search::Search};
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,14 +23,11 @@ pub struct Question {
 }
 
 /// An answer.
-#[derive(Debug)]
 pub enum Answer {
     /// JSON.
     Json(Vec<u8>),
     /// An asciicast.
-    Cast(Vec<u8>),
-    /// An asciicast, as it is in this file.
-    File(PathBuf),
+    Cast(Download),
     /// There is no such recording.
     NotFound,
     /// The question makes no sense, or the store failed.
@@ -85,20 +71,14 @@ fn json(value: &impl Serialize) -> Answer {
 
 fn recording(store: &Store, question: &Question, spark: &str, id: &str) -> Result<Answer, RecordError> {
     let Some(path) = store.path(&question.namespace, spark, id)? else { return Ok(Answer::NotFound) };
-    if !question.is_version_2 {
-        return Ok(Answer::File(path));
+    match Download::open(&path, question.is_version_2) {
+        // It has ended, or was removed, in between.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Answer::NotFound),
+        opened => Ok(Answer::Cast(opened?)),
     }
-    let text = read(&path)?;
-    Ok(Answer::Cast(version_2(&text).into_bytes()))
 }
 
-fn read(path: &PathBuf) -> Result<String, RecordError> {
-    if fs::metadata(path)?.len() > MAX_BYTES {
-        return Err(RecordError::Io(std::io::Error::other("it is too large for that: fetch it as it is")));
-    }
-    Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
-}
-
+/// Newest first.
 fn search(
     store: &Store,
     question: &Question,
@@ -106,60 +86,23 @@ fn search(
     id: Option<&str>,
     wanted: &str,
 ) -> Result<Vec<Hit>, RecordError> {
-    let wanted = wanted.to_lowercase();
     let mut paths = store.paths(&question.namespace, spark)?;
     paths.sort_by(|a, b| b.file_stem().cmp(&a.file_stem()));
-    let mut hits = Vec::new();
+    let mut search = Search::new(wanted);
     for path in paths {
-        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned();
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        if search.is_full() {
+            break;
+        }
         if id.is_some_and(|id| id != stem) {
             continue;
         }
-        let Ok(text) = read(&path) else { continue };
-        hits.extend(found(&text, &stem, &wanted));
-        if hits.len() >= MAX_HITS {
-            break;
+        // What can't be read is left out.
+        if let Err(error) = Lines::open(&path).and_then(|lines| search.read(stem, lines)) {
+            tracing::debug!(%error, path = %path.display(), "a recording can't be searched");
         }
     }
-    hits.truncate(MAX_HITS);
-    Ok(hits)
-}
-
-/// Lines of a recording, and its command, that have the wanted text.
-fn found(recording: &str, id: &str, wanted: &str) -> Vec<Hit> {
-    let mut lines = recording.lines().filter(|line| !line.starts_with('#'));
-    let header: Header = lines.next().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
-    let mut hits = Vec::new();
-    let mut hit = |at: f64, line: &str| {
-        if line.to_lowercase().contains(wanted) {
-            let line = line.trim().chars().take(MAX_LINE).collect();
-            hits.push(Hit { spark: header.sparks.spark.clone(), id: id.to_owned(), at, line });
-        }
-    };
-    if let Some(command) = &header.command {
-        hit(0.0, &text::plain(command));
-    }
-    let (mut at, mut began, mut line) = (0.0, 0.0, String::new());
-    for (since, code, data) in
-        lines.filter_map(|line| serde_json::from_str::<(f64, String, String)>(line).ok())
-    {
-        at += since;
-        if code != "o" {
-            continue;
-        }
-        for piece in data.split_inclusive('\n') {
-            if line.is_empty() {
-                began = at;
-            }
-            line.push_str(piece);
-            if piece.ends_with('\n') || line.len() > 64 * 1024 {
-                hit(began, &text::plain(&line));
-                line.clear();
-            }
-        }
-    }
-    hit(began, &text::plain(&line));
-    hits
+    Ok(search.into_hits())
 }
 
 #[cfg(test)]
@@ -176,14 +119,5 @@ mod tests {
         for path in ["/.sparks/sessions/", "/.sparks/sessions/a/b/c/d", "/other"] {
             assert_eq!(question(path), None, "{path}");
         }
-    }
-
-    #[test]
-    fn a_search_finds_what_was_seen_even_when_it_came_in_pieces() {
-        let recording = "{\"version\":3,\"term\":{\"cols\":80,\"rows\":24},\"command\":\"make\",\"sparks\":{\"namespace\":\"n\",\"spark\":\"api\",\"uid\":\"\",\"user\":\"\",\"key\":\"\",\"client\":\"\",\"connection\":\"\",\"tty\":true}}\n[1.0,\"o\",\"ab\\u001b[1mCD\"]\n[0.5,\"o\",\"ef\\r\\n\"]\n[1.0,\"o\",\"end\"]\n";
-        let hits = found(recording, "id", "bcde");
-        assert_eq!(hits, [Hit { spark: "api".into(), id: "id".into(), at: 1.0, line: "abCDef".into() }]);
-        assert_eq!(found(recording, "id", "end")[0].at, 2.5);
-        assert_eq!(found(recording, "id", "make")[0].at, 0.0);
     }
 }

@@ -1,12 +1,15 @@
 //! asciicast, version 3: <https://docs.asciinema.org/manual/asciicast/v3/>. One JSON value a line: a header, then events
 //! `[seconds since the last one, code, data]`; lines that begin with `#` are comments.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::{self, Read},
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 pub use spark_client::recordings::{Header, Origin, Term};
 
-use super::text::Decoder;
+use super::{lines::Lines, text::Decoder};
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,27 +73,46 @@ fn event_line(since: Duration, code: &str, data: &str) -> String {
 }
 
 /// The same recording in version 2, in which times count from the beginning. Lines that can't be read are left out.
-#[must_use]
-pub fn version_2(recording: &str) -> String {
-    let mut lines = recording.lines().filter(|line| !line.starts_with('#'));
-    let header: Header = lines.next().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
-    let mut out = json!({
-        "version": 2, "width": header.term.cols, "height": header.term.rows, "timestamp": header.timestamp,
-        "command": header.command, "env": {"TERM": header.term.kind},
-    })
-    .to_string();
-    out.push('\n');
-    let mut at = 0.0;
-    for (since, code, data) in
-        lines.filter_map(|line| serde_json::from_str::<(f64, String, String)>(line).ok())
-    {
-        at += since;
-        // Version 2 has no exit event.
-        if code != "x" {
-            out.push_str(&format!("[{at:.3}, \"{code}\", {}]\n", Value::from(data)));
-        }
+pub struct Version2<R> {
+    lines: Lines<R>,
+    /// None before the header.
+    at: Option<f64>,
+}
+
+impl<R: Read> Version2<R> {
+    /// From the beginning.
+    pub fn new(lines: Lines<R>) -> Self {
+        Self { lines, at: None }
     }
-    out
+
+    /// The next line; none at the end.
+    ///
+    /// # Errors
+    /// When the recording can't be read.
+    pub fn line(&mut self) -> io::Result<Option<String>> {
+        let Some(at) = &mut self.at else {
+            self.at = Some(0.0);
+            return self.header().map(Some);
+        };
+        while let Some((since, code, data)) = self.lines.next_event()? {
+            *at += since;
+            // Version 2 has no exit event.
+            if code != "x" {
+                return Ok(Some(format!("[{at:.3}, \"{code}\", {}]\n", Value::from(data))));
+            }
+        }
+        Ok(None)
+    }
+
+    fn header(&mut self) -> io::Result<String> {
+        let line = self.lines.next()?;
+        let header: Header = line.and_then(|line| serde_json::from_slice(line).ok()).unwrap_or_default();
+        let header = json!({
+            "version": 2, "width": header.term.cols, "height": header.term.rows, "timestamp": header.timestamp,
+            "command": header.command, "env": {"TERM": header.term.kind},
+        });
+        Ok(format!("{header}\n"))
+    }
 }
 
 #[cfg(test)]
@@ -127,7 +149,8 @@ mod tests {
     #[test]
     fn version_2_counts_from_the_beginning_and_has_no_exit() {
         let three = "{\"version\":3,\"term\":{\"cols\":80,\"rows\":24}}\n[1.0,\"o\",\"a\"]\n# note\n[0.5,\"o\",\"b\"]\n[0.1,\"x\",\"0\"]\n";
-        let two = version_2(three);
+        let mut version_2 = Version2::new(Lines::new(three.as_bytes()));
+        let two: String = std::iter::from_fn(|| version_2.line().unwrap()).collect();
         assert!(two.starts_with("{\"command\":null,"));
         assert!(two.ends_with("[1.000, \"o\", \"a\"]\n[1.500, \"o\", \"b\"]\n"), "{two}");
     }
