@@ -1,14 +1,13 @@
 //! The chain: each recording's last line has the hash of the one before it, and the Spark's status has the hash of the
 //! last one, so none can be changed or taken away unnoticed.
 
-use std::{io::Read, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::{
     Api, Client, ResourceExt,
     api::{Patch, PatchParams},
 };
-use ring::digest;
 use serde_json::json;
 use sparks_api::{RecordingsStatus, Spark};
 
@@ -39,7 +38,7 @@ impl Chain {
         let mut pause = FIRST_PAUSE;
         for _ in 0..ATTEMPTS {
             match append(&api, &name, &uid, &mut ended).await {
-                Ok(()) => return ended.publish(),
+                Ok(()) => return ended.publish().await,
                 Err(AppendError::Record(error)) => return Err(error),
                 Err(AppendError::Api(error)) => {
                     tracing::debug!(%error, spark = %name, "the head of the recordings is tried again");
@@ -66,16 +65,16 @@ async fn append(api: &Api<Spark>, name: &str, uid: &str, ended: &mut Ended) -> R
     let spark = api.get_opt(name).await?.filter(|spark| spark.uid().as_deref() == Some(uid));
     let Some(spark) = spark else {
         // The Spark is gone, and the head with it; the recording is kept as long as any other.
-        return Ok(ended.write_trailer(String::new())?);
+        ended.write_trailer(String::new()).await?;
+        return Ok(());
     };
     let old = spark.status.as_ref().and_then(|status| status.recordings.clone()).unwrap_or_default();
-    if old.last == ended.id() && hash(ended)? == old.head {
+    if old.last == ended.id() && ended.is(&old.head) {
         return Ok(());
     }
-    ended.write_trailer(old.head)?;
     let new = RecordingsStatus {
         count: old.count + 1,
-        head: hash(ended)?,
+        head: ended.write_trailer(old.head).await?,
         last: ended.id(),
         at: Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::now())),
     };
@@ -86,16 +85,6 @@ async fn append(api: &Api<Spark>, name: &str, uid: &str, ended: &mut Ended) -> R
     Ok(())
 }
 
-fn hash(ended: &mut Ended) -> Result<String, RecordError> {
-    let reader = ended.reader()?;
-    let mut context = digest::Context::new(&digest::SHA256);
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let n = reader.read(&mut buffer)?;
-        if n == 0 {
-            break;
-        }
-        context.update(&buffer[..n]);
-    }
-    Ok(context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
-}
+#[cfg(test)]
+#[path = "chain_tests.rs"]
+mod tests;

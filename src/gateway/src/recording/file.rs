@@ -3,16 +3,20 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Instant,
 };
 
-pub use spark_client::recordings::Trailer;
+use serde::de::IgnoredAny;
+use spark_client::recordings::Trailer;
+use tokio::task::spawn_blocking;
 
 use super::{
     RecordError,
     cast::{Encoder, Event, Header},
+    hash::Hash,
     limits::Share,
     store::DONE,
 };
@@ -29,8 +33,9 @@ pub struct Recording {
     path: PathBuf,
     header: Header,
     share: Share,
-    /// Bytes of whole lines.
+    /// Bytes of whole lines, and their hash.
     length: u64,
+    hash: Hash,
     encoder: Encoder,
     began: Instant,
     exit: Option<String>,
@@ -41,10 +46,14 @@ pub struct Recording {
 /// A recording to which nothing is added but its last line.
 #[derive(Debug)]
 pub struct Ended {
-    pub(super) file: File,
+    file: Arc<File>,
     path: PathBuf,
     /// Where the last line begins.
     length: u64,
+    /// Of all before the last line.
+    body: Hash,
+    /// The hash of the file with its last line, once it has one.
+    whole: Option<String>,
     pub(super) header: Header,
     pub(super) trailer: Trailer,
 }
@@ -62,6 +71,7 @@ impl Recording {
             header: header.clone(),
             share,
             length: 0,
+            hash: Hash::default(),
             encoder: Encoder::new(now),
             began: now,
             exit: None,
@@ -110,6 +120,7 @@ impl Recording {
     fn write(&mut self, line: &[u8]) -> std::io::Result<()> {
         self.file.write_all(line).inspect_err(|_| drop(self.file.set_len(self.length)))?;
         self.length += line.len() as u64;
+        self.hash.add(line);
         Ok(())
     }
 
@@ -123,25 +134,38 @@ impl Recording {
             exit: self.exit,
             previous: String::new(),
         };
-        Ok(Ended { file: self.file, path: self.path, length: self.length, header: self.header, trailer })
+        Ok(Ended {
+            file: Arc::new(self.file),
+            path: self.path,
+            length: self.length,
+            body: self.hash,
+            whole: None,
+            header: self.header,
+            trailer,
+        })
     }
 }
 
 impl Ended {
-    /// Writes the last line, in place of an earlier one.
-    pub(super) fn write_trailer(&mut self, previous: String) -> Result<(), RecordError> {
+    /// Writes the last line, in place of an earlier one, and gives the hash of the whole.
+    pub(super) async fn write_trailer(&mut self, previous: String) -> Result<String, RecordError> {
         self.trailer.previous = previous;
-        self.file.set_len(self.length)?;
         let line = format!("{TRAILER}{}\n", serde_json::to_string(&self.trailer)?);
-        self.file.write_all(line.as_bytes())?;
-        self.file.sync_all()?;
-        Ok(())
+        let hash = self.body.ending_with(line.as_bytes());
+        let (file, length) = (self.file.clone(), self.length);
+        self.whole = None;
+        on_disk(move || {
+            file.set_len(length)?;
+            (&*file).write_all(line.as_bytes())?;
+            file.sync_all()
+        })
+        .await?;
+        Ok(self.whole.insert(hash).clone())
     }
 
-    /// The whole file, from its beginning.
-    pub(super) fn reader(&mut self) -> Result<&mut File, RecordError> {
-        self.file.seek(SeekFrom::Start(0))?;
-        Ok(&mut self.file)
+    /// Whether it is the one with this hash, its last line included.
+    pub(super) fn is(&self, hash: &str) -> bool {
+        self.whole.as_deref() == Some(hash)
     }
 
     /// Name of the recording.
@@ -150,41 +174,79 @@ impl Ended {
     }
 
     /// Takes its final name.
-    pub(super) fn publish(self) -> Result<(), RecordError> {
-        fs::rename(&self.path, self.path.with_extension(DONE))?;
-        Ok(())
+    pub(super) async fn publish(self) -> Result<(), RecordError> {
+        // It stays locked until it has it.
+        let Self { file, path, .. } = self;
+        on_disk(move || {
+            fs::rename(&path, path.with_extension(DONE))?;
+            drop(file);
+            Ok(())
+        })
+        .await
     }
 }
 
-/// Takes over a recording that nobody writes.
+/// Waits for the disk on a thread that may.
+async fn on_disk(work: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> Result<(), RecordError> {
+    Ok(spawn_blocking(work).await.map_err(std::io::Error::from)??)
+}
+
+/// Takes over a recording that nobody writes. It reads all of it: call it where that may block.
 pub(super) fn adopt(path: PathBuf) -> Result<Option<Ended>, RecordError> {
     let mut file = match OpenOptions::new().read(true).append(true).open(&path) {
         // Another replica was quicker.
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         opened => opened?,
     };
-    if file.try_lock().is_err() {
+    if file.try_lock().is_err() || !is_at(&file, &path) {
         return Ok(None);
     }
     let header = read_header(&mut file)?;
-    let (mut length, mut seconds, mut trailer) = (0, 0.0, None);
-    file.seek(SeekFrom::Start(0))?;
-    let mut lines = BufReader::new(&mut file);
-    let mut line = Vec::new();
-    while lines.read_until(b'\n', &mut line)? > 0 {
-        match line.strip_prefix(TRAILER.as_bytes()) {
-            Some(text) => trailer = serde_json::from_slice::<Trailer>(text).ok(),
-            // Half a line at the end is not kept.
-            None if line.last() == Some(&b'\n') => length += line.len() as u64,
-            None => {}
+    let Whole { length, seconds, body, last } = Whole::read(&mut file)?;
+    let written = last.as_ref().and_then(|line| serde_json::from_slice(&line[TRAILER.len()..]).ok());
+    let whole = last.map(|line| body.ending_with(&line));
+    let trailer = written.unwrap_or(Trailer { seconds, exit: Some("lost".into()), previous: String::new() });
+    Ok(Some(Ended { file: Arc::new(file), path, length, body, whole, header, trailer }))
+}
+
+/// Whether this file still has this name: another replica may have given it its last one between opening and locking.
+fn is_at(file: &File, path: &Path) -> bool {
+    let inode = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    let (open, named) = (file.metadata().map(inode), fs::metadata(path).map(inode));
+    matches!((open, named), (Ok(open), Ok(named)) if open == named)
+}
+
+/// What is found in a file.
+#[derive(Default)]
+struct Whole {
+    length: u64,
+    seconds: f64,
+    body: Hash,
+    /// The last line, if it was written.
+    last: Option<Vec<u8>>,
+}
+
+impl Whole {
+    /// Half a line at the end is no part of it.
+    fn read(file: &mut File) -> Result<Self, RecordError> {
+        file.seek(SeekFrom::Start(0))?;
+        let mut whole = Self::default();
+        let mut lines = BufReader::new(file);
+        let mut line = Vec::new();
+        while lines.read_until(b'\n', &mut line)? > 0 && line.last() == Some(&b'\n') {
+            if line.starts_with(TRAILER.as_bytes()) {
+                whole.last = Some(std::mem::take(&mut line));
+                break;
+            }
+            whole.length += line.len() as u64;
+            whole.body.add(&line);
+            if let Ok((since, _, _)) = serde_json::from_slice::<(f64, IgnoredAny, IgnoredAny)>(&line) {
+                whole.seconds += since;
+            }
+            line.clear();
         }
-        if let Ok((since, _, _)) = serde_json::from_slice::<(f64, String, String)>(&line) {
-            seconds += since;
-        }
-        line.clear();
+        Ok(whole)
     }
-    let trailer = trailer.unwrap_or(Trailer { seconds, exit: Some("lost".into()), previous: String::new() });
-    Ok(Some(Ended { file, path, length, header, trailer }))
 }
 
 /// Whether nobody writes this recording, and it has no header to end it by.
@@ -208,4 +270,22 @@ pub(super) fn read_trailer(file: &mut File, length: u64) -> Option<Trailer> {
     let text = String::from_utf8_lossy(&end);
     let last = text.lines().last()?.strip_prefix(TRAILER)?;
     serde_json::from_str(last).ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_another_replica_has_ended_is_not_where_it_was_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.partial");
+        let file = File::create_new(&path).unwrap();
+        assert!(is_at(&file, &path));
+        fs::rename(&path, path.with_extension(DONE)).unwrap();
+        assert!(!is_at(&file, &path));
+        File::create_new(&path).unwrap();
+        assert!(!is_at(&file, &path), "another one of that name");
+    }
 }

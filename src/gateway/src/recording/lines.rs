@@ -70,7 +70,7 @@ mod tests {
         assert_eq!(lines.next_event().unwrap(), Some((1.5, "o".into(), "c".into())));
         assert_eq!(lines.next().unwrap().unwrap(), b"d");
         assert_eq!(lines.next().unwrap(), None);
-        let endless = io::repeat(b'x').take(1 << 30);
+        let endless = io::repeat(b'x').take(64 << 20);
         let mut lines = Lines::new(endless);
         assert_eq!(lines.next().unwrap(), None);
         assert!(lines.line.capacity() as u64 <= 2 * MAX_LINE);

@@ -9,6 +9,7 @@ mod chain;
 mod channels;
 mod download;
 mod file;
+mod hash;
 mod header;
 mod limits;
 mod lines;
@@ -19,15 +20,16 @@ mod store;
 mod tap;
 mod text;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use kube::Client;
+use tokio::task::spawn_blocking;
 
 use cast::Header;
 pub use cast::Origin;
 use chain::Chain;
 pub use download::Download;
-use file::Recording;
+use file::{Recording, adopt};
 pub use limits::Limits;
 pub use store::{Store, Summary};
 pub use tap::{Side, Tap};
@@ -122,21 +124,30 @@ impl Recorder {
         }
     }
 
-    /// Removes what is older than the retention and ends what a replica that died left open, and counts what there is, now and then for ever.
+    /// Removes what is older than the retention, ends what a replica that died left open, and counts what there is, now
+    /// and then for ever.
     pub async fn sweep(self, retention: Duration) {
         loop {
             let store = self.store.clone();
-            let found = tokio::task::spawn_blocking(move || {
+            let found = spawn_blocking(move || {
                 store.prune(retention);
                 store.count();
-                store.orphans()
+                store.unfinished()
             });
-            for orphan in found.await.unwrap_or_default() {
-                if let Err(error) = self.chain.close(orphan).await {
-                    tracing::warn!(%error, "a recording that a dead replica left could not be ended");
+            for path in found.await.unwrap_or_default() {
+                if let Err(error) = self.end_for_another(path.clone()).await {
+                    tracing::warn!(%error, path = %path.display(), "a recording that a dead replica left could not be ended; it is tried again");
                 }
             }
             tokio::time::sleep(SWEEP).await;
+        }
+    }
+
+    /// Ends a recording whose replica is gone: nobody holds its lock.
+    async fn end_for_another(&self, path: PathBuf) -> Result<(), RecordError> {
+        match spawn_blocking(move || adopt(path)).await.map_err(std::io::Error::from)?? {
+            Some(orphan) => self.chain.close(orphan).await,
+            None => Ok(()),
         }
     }
 }

@@ -14,7 +14,7 @@ pub use spark_client::recordings::Summary;
 use super::{
     RecordError,
     cast::Header,
-    file::{Ended, Recording, adopt, is_wreck, read_header, read_trailer},
+    file::{Recording, is_wreck, read_header, read_trailer},
     limits::{Limits, Space},
 };
 
@@ -113,16 +113,9 @@ impl Store {
         }
     }
 
-    /// Recordings whose replica is gone: nobody holds their lock.
-    pub(super) fn orphans(&self) -> Vec<Ended> {
-        let open = self.everything().into_iter().filter(|path| extension(path) == Some(OPEN));
-        open.filter_map(|path| {
-            adopt(path.clone()).unwrap_or_else(|error| {
-                tracing::warn!(%error, path = %path.display(), "a recording that a dead replica left can't be read; it goes when it is old");
-                None
-            })
-        })
-        .collect()
+    /// The files of recordings that have not ended, or that nobody has ended yet.
+    pub(super) fn unfinished(&self) -> Vec<PathBuf> {
+        self.everything().into_iter().filter(|path| extension(path) == Some(OPEN)).collect()
     }
 
     fn everything(&self) -> Vec<PathBuf> {
