@@ -8,6 +8,7 @@ mod errors;
 mod gateway;
 mod human;
 mod identity;
+mod myself;
 mod openssh;
 mod output;
 mod parse;

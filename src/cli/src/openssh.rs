@@ -6,48 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
-use spark_client::ConnectOptions;
 
 use crate::errors::{CliError, warn};
 use crate::gateway::{GatewayArgs, SYSTEM_NAMESPACE};
 use crate::identity;
+use crate::myself::Myself;
 
 /// Ends the names of Sparks in `ssh_config`: `ssh api.spark`, `ssh api.team-a.spark`.
 pub const SUFFIX: &str = ".spark";
-
-/// This program with the cluster that was named, as a command line for a shell.
-#[derive(Clone, Debug)]
-pub struct Myself {
-    words: Vec<String>,
-}
-
-impl Myself {
-    /// As it was called, by its full path.
-    pub fn new(options: &ConnectOptions) -> Result<Self, CliError> {
-        let program = std::env::current_exe()?;
-        Ok(Self::at(&program, options))
-    }
-
-    fn at(program: &Path, options: &ConnectOptions) -> Self {
-        let mut words = vec![program.to_string_lossy().into_owned()];
-        let mut option = |name: &str, value: Option<String>| {
-            if let Some(value) = value {
-                words.extend([name.to_owned(), value]);
-            }
-        };
-        option("--kubeconfig", options.kubeconfig.as_ref().map(|path| path.to_string_lossy().into_owned()));
-        option("--context", options.context.clone());
-        option("--namespace", options.namespace.clone());
-        Self { words }
-    }
-
-    /// A verb of it with these options, as `ssh_config` wants a command: quoted for the shell, `%` doubled. `host` is left
-    /// as it is.
-    fn command(&self, verb: &str, options: &[String], host: &str) -> String {
-        let quote = |words: &[String]| words.iter().map(|word| quoted(word) + " ").collect::<String>();
-        format!("{}{verb} {}{host}", quote(&self.words), quote(options))
-    }
-}
 
 /// By which way the bytes of a connection may go.
 #[derive(Clone, Debug, Args)]
@@ -113,17 +79,6 @@ impl Way {
             all.push("--verbose".into());
         }
         all
-    }
-}
-
-/// A word for a POSIX shell, in an option in which ssh replaces `%`.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-=:@+,".contains(c);
-    let doubled = word.replace('%', "%%");
-    if !word.is_empty() && word.chars().all(plain) {
-        doubled
-    } else {
-        format!("'{}'", doubled.replace('\'', r"'\''"))
     }
 }
 
@@ -220,20 +175,8 @@ mod tests {
     }
 
     fn value(way: &Way, wanted: &str) -> Option<String> {
-        let all = settings(&Myself::at(Path::new("spark"), &ConnectOptions::default()), way);
+        let all = settings(&Myself::of("spark".as_ref(), &[], None, None), way);
         all.into_iter().find(|(key, _)| *key == wanted).map(|(_, value)| value)
-    }
-
-    #[test]
-    fn the_proxy_reaches_the_cluster_that_was_named_whatever_its_name() {
-        let options = ConnectOptions {
-            kubeconfig: Some("/a b/100%'s".into()),
-            context: Some("dev".into()),
-            namespace: None,
-        };
-        let myself = Myself::at(Path::new("/usr/bin/spark"), &options);
-        let expected = r"/usr/bin/spark --kubeconfig '/a b/100%%'\''s' --context dev ssh-proxy %n";
-        assert_eq!(myself.command("ssh-proxy", &[], "%n"), expected);
     }
 
     #[test]

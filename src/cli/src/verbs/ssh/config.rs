@@ -11,7 +11,8 @@ use super::default_user;
 use crate::context::Context;
 use crate::errors::{CliError, Outcome};
 use crate::identity::{folder, make_folder};
-use crate::openssh::{Myself, SUFFIX, Way, WayArgs, settings};
+use crate::myself::Myself;
+use crate::openssh::{SUFFIX, Way, WayArgs, settings};
 use crate::output;
 
 /// Name of our file, beside `ssh_config`'s own.
@@ -22,7 +23,8 @@ const INCLUDE: &str = "Include spark.conf";
 /// Let ssh, scp, rsync and editors reach every Spark: ssh api.spark, or ssh api.team-a.spark.
 ///
 /// Writes ~/.ssh/spark.conf and includes it in ~/.ssh/config. Sparks that are there now are listed in it, so that
-/// editors offer them; others work as well. Run it again to refresh the list. The connections go as those of spark ssh do.
+/// editors offer them; others work as well. Run it again to refresh the list. The file names the kubeconfig, the context and
+/// the namespace of now, so that it leads there from everywhere and later too. The connections go as those of spark ssh do.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Print what would be written, and write nothing
@@ -43,14 +45,16 @@ pub async fn run(context: &Context, args: Args) -> Outcome {
     }
     let namespace = context.sparks.namespace();
     let way = if args.stdout { args.way.plan() } else { args.way.prepare(false) };
-    let text = config(&Myself::new(&context.options)?, &way, namespace, &context.sparks.list("").await?);
+    let myself = Myself::anywhere(&context.options, namespace)?;
+    let text = config(&myself, &way, namespace, &context.sparks.list("").await?);
     if args.stdout {
         output::line(text.trim_end())?;
         return Ok(0);
     }
     write(&folder()?, &text)?;
+    let cluster = myself.context().map(|context| format!(" in context {context}")).unwrap_or_default();
     context.say(&format!(
-        "ssh NAME{SUFFIX} reaches every Spark of {namespace}, ssh NAME.NAMESPACE{SUFFIX} every other"
+        "ssh NAME{SUFFIX} reaches every Spark of {namespace}{cluster}, ssh NAME.NAMESPACE{SUFFIX} every other"
     ))?;
     Ok(0)
 }
@@ -151,7 +155,7 @@ mod tests {
         let ssh = sparks_api::SshStatus { user: Some("dev".into()), ..Default::default() };
         spark.status = Some(sparks_api::SparkStatus { ssh: Some(ssh), ..Default::default() });
         let way = Line::parse_from(["ssh-config"]).args.way.plan();
-        let text = config(&Myself::new(&Default::default()).unwrap(), &way, "team-a", &[spark]);
+        let text = config(&Myself::here(&Default::default()).unwrap(), &way, "team-a", &[spark]);
         let (listed, rule) = text.split_once("Host *.spark").unwrap();
         assert!(listed.ends_with("Host api.spark api.team-a.spark\n  User dev\n"));
         assert!(rule.contains("ssh-proxy --identity ") && rule.contains("\n  IdentityFile "), "{rule}");

@@ -9,7 +9,8 @@ use super::refuse_unrecorded;
 use crate::complete::sparks;
 use crate::context::Context;
 use crate::errors::{CliError, Outcome};
-use crate::openssh::{Myself, WayArgs, become_program, options};
+use crate::myself::Myself;
+use crate::openssh::{WayArgs, become_program, options};
 use crate::parse;
 
 /// Reach ports of a Spark at ports here, also those that only listen on its loopback.
@@ -64,7 +65,7 @@ pub async fn run(context: &Context, args: Args) -> Outcome {
         all.extend(["-L".into(), format!("{bind}:{near}:localhost:{far}").into()]);
         context.say(&format!("Forwarding from {bind}:{near} -> {far} in {}", args.name))?;
     }
-    all.extend(options(&Myself::new(&context.options)?, &args.way.prepare(false)));
+    all.extend(options(&Myself::here(&context.options)?, &args.way.prepare(false)));
     all.extend(["-l".into(), "root".into(), args.name.into()]);
     Err(become_program("ssh", &all))
 }

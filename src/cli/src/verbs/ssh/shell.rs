@@ -9,7 +9,8 @@ use super::{default_user, refuse_unrecorded};
 use crate::complete::sparks;
 use crate::context::Context;
 use crate::errors::Outcome;
-use crate::openssh::{Myself, WayArgs, become_program, options};
+use crate::myself::Myself;
+use crate::openssh::{WayArgs, become_program, options};
 use crate::parse;
 
 /// Log in to a Spark with OpenSSH; no key of yours is needed.
@@ -89,7 +90,7 @@ pub async fn run(context: &Context, args: Args) -> Outcome {
     refuse_unrecorded(&spark, &context.sparks)?;
     let user = args.user.clone().unwrap_or_else(|| default_user(&spark));
     let way = args.way.clone().prepare(args.verbose > 0);
-    let arguments = args.arguments(options(&Myself::new(&context.options)?, &way), user);
+    let arguments = args.arguments(options(&Myself::here(&context.options)?, &way), user);
     Err(become_program("ssh", &arguments))
 }
 

@@ -6,7 +6,8 @@ use clap::ArgAction;
 
 use crate::context::Context;
 use crate::errors::CliError;
-use crate::openssh::{Myself, WayArgs, options};
+use crate::myself::Myself;
+use crate::openssh::{WayArgs, options};
 
 /// Options of both.
 #[derive(Debug, clap::Args)]
@@ -39,7 +40,7 @@ impl TransferArgs {
     pub fn arguments(self, context: &Context, user: &str) -> Result<Vec<OsString>, CliError> {
         let mut all = self.flags(context.quiet);
         let way = self.way.prepare(self.verbose > 0);
-        all.extend(options(&Myself::new(&context.options)?, &way));
+        all.extend(options(&Myself::here(&context.options)?, &way));
         all.extend(["-o".into(), format!("User={user}").into()]);
         Ok(all)
     }

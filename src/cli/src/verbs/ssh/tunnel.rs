@@ -9,7 +9,8 @@ use super::refuse_unrecorded;
 use crate::complete::sparks;
 use crate::context::Context;
 use crate::errors::Outcome;
-use crate::openssh::{Myself, WayArgs, become_program, options};
+use crate::myself::Myself;
+use crate::openssh::{WayArgs, become_program, options};
 use crate::parse;
 
 /// Let a Spark reach ports here, such as a debugger's or a local model's.
@@ -38,7 +39,7 @@ pub async fn run(context: &Context, args: Args) -> Outcome {
             context.say(&format!("Port {local} here is localhost:{remote} in {}", args.name))?;
         }
     }
-    all.extend(options(&Myself::new(&context.options)?, &args.way.prepare(false)));
+    all.extend(options(&Myself::here(&context.options)?, &args.way.prepare(false)));
     all.extend(["-l".into(), "root".into(), args.name.into()]);
     Err(become_program("ssh", &all))
 }
