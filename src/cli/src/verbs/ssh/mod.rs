@@ -3,6 +3,8 @@
 pub mod config;
 pub mod forward;
 pub mod known_hosts;
+pub mod passed;
+pub mod place;
 pub mod proxy;
 pub mod scp;
 pub mod sftp;

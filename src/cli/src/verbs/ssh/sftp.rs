@@ -1,16 +1,17 @@
 //! `spark sftp`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use clap_complete::engine::ArgValueCandidates;
 
-use super::transfer::TransferArgs;
-use super::{default_user, refuse_unrecorded};
+use super::default_user;
+use super::passed::{Flag, Program, Refused, Valued};
+use super::place::Place;
+use super::transfer::{REFUSED, TransferArgs};
 use crate::complete::sparks;
 use crate::context::Context;
 use crate::errors::Outcome;
-use crate::openssh::{self, become_program};
+use crate::openssh::become_program;
 
 /// Transfer files with OpenSSH's sftp; no key of yours is needed.
 ///
@@ -18,38 +19,65 @@ use crate::openssh::{self, become_program};
 /// isn't said.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Take the commands from this file, - for standard input, and end at the first that fails
-    #[arg(short = 'b', value_name = "FILE")]
-    pub batch: Option<PathBuf>,
-    /// What scp has too
+    /// Options
     #[command(flatten)]
-    pub transfer: TransferArgs,
-    /// [USER@]NAME[:PATH]; with the PATH of a file, that is fetched at once
+    pub transfer: TransferArgs<Sftp>,
+    /// [USER@]NAME[.NAMESPACE][:PATH]; with the PATH of a file, that is fetched at once
     #[arg(value_name = "[USER@]NAME[:PATH]", value_parser = destination, add = ArgValueCandidates::new(sparks))]
     pub destination: Destination,
+}
+
+/// OpenSSH's sftp.
+#[derive(Clone, Debug)]
+pub struct Sftp;
+
+impl Program for Sftp {
+    const FLAGS: &'static [Flag] = &[
+        ("r", "Copy directories with all that is in them"),
+        ("p", "Keep times and modes"),
+        ("a", "Go on with transfers that were cut off"),
+        ("f", "Have files on the disk before the next one begins"),
+        ("C", "Compress on the way"),
+        ("N", "Say more, also with -b"),
+        ("A", "Let the Spark use the keys of the agent here"),
+        ("4", "IPv4 addresses only"),
+        ("6", "IPv6 addresses only"),
+    ];
+    const VALUED: &'static [Valued] = &[
+        (
+            "b",
+            "FILE",
+            "Take the commands from this file, - for standard input, and end at the first that fails",
+        ),
+        ("o", "NAME=VALUE", "Any other option of ssh_config"),
+        ("l", "LIMIT", "Limit, in Kbit/s"),
+        ("i", "FILE", "Log in with this private key, if the Spark admits it"),
+        ("c", "CIPHERS", "Take one of these ciphers"),
+        ("F", "FILE", "Read this ssh_config instead of yours"),
+        ("S", "PROGRAM", "Connect with this program instead of ssh"),
+        ("B", "BYTES", "So much at once"),
+        ("R", "NUMBER", "So many requests at once"),
+        ("X", "NAME=VALUE", "Option of sftp's protocol: nrequests or buffer"),
+    ];
+    const REFUSED: &'static [Refused] = REFUSED;
 }
 
 /// Where to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
-    user: Option<String>,
-    name: String,
-    namespace: Option<String>,
+    place: Place,
     path: Option<String>,
 }
 
 /// Becomes sftp.
 pub async fn run(context: &Context, args: Args) -> Outcome {
-    let Destination { user, name, namespace, path } = args.destination;
-    let sparks = context.in_namespace(namespace.clone()).sparks;
-    let spark = sparks.get(&name).await?;
-    refuse_unrecorded(&spark, &sparks)?;
-    let user = user.unwrap_or_else(|| default_user(&spark));
-    let mut all: Vec<OsString> = args.batch.iter().flat_map(|file| ["-b".into(), file.into()]).collect();
-    all.extend(args.transfer.arguments(context, &user)?);
-    let host = namespace.map_or(name.clone(), |namespace| format!("{name}.{namespace}"));
+    let Destination { place, path } = args.destination;
+    let spark = place.find(context).await?;
+    let user = place.user.clone().unwrap_or_else(|| default_user(&spark));
+    let mut all: Vec<OsString> = args.transfer.arguments(context)?;
+    all.extend(["-o".into(), format!("User={user}").into()]);
     let path = path.map_or_else(String::new, |path| format!(":{path}"));
-    all.extend(["--".into(), format!("{host}{path}").into()]);
+    all.extend(["--".into(), format!("{}{path}", place.host()).into()]);
     Err(become_program("sftp", &all))
 }
 
@@ -58,28 +86,37 @@ fn destination(text: &str) -> Result<Destination, String> {
         Some((place, path)) => (place, Some(path.to_owned())),
         None => (text, None),
     };
-    let (user, host) = match place.rsplit_once('@') {
-        Some(("", _)) => return Err("there is no user before the @".into()),
-        Some((user, host)) => (Some(user.to_owned()), host),
-        None => (None, place),
-    };
-    let (name, namespace) = openssh::host(host)?;
-    Ok(Destination { user, name, namespace, path })
+    Ok(Destination { place: Place::parse(place)?, path })
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn options_are_passed_on_as_sftp_knows_them() {
+        let args = Line::try_parse_from(["sftp", "-b", "-", "-afvv", "-R64", "api"]).unwrap().args;
+        assert_eq!(args.transfer.verbose, 2);
+        assert_eq!(args.transfer.passed.into_words().join(" ".as_ref()), "-b - -R 64 -a -f");
+    }
 
     #[test]
     fn a_destination_is_written_as_for_sftp() {
-        let of = |user: Option<&str>, namespace: Option<&str>, path: Option<&str>| {
-            let [user, namespace, path] = [user, namespace, path].map(|part| part.map(str::to_owned));
-            Ok(Destination { user, name: "api".into(), namespace, path })
+        let of = |place: &str, path: Option<&str>| {
+            Ok(Destination { place: Place::parse(place)?, path: path.map(str::to_owned) })
         };
-        assert_eq!(destination("api"), of(None, None, None));
-        assert_eq!(destination("dev@api.team-a:/srv/x:y"), of(Some("dev"), Some("team-a"), Some("/srv/x:y")));
-        assert_eq!(destination("a@b@api.spark:"), of(Some("a@b"), None, Some("")));
+        assert_eq!(destination("api"), of("api", None));
+        assert_eq!(destination("dev@api.team-a:/srv/x:y"), of("dev@api.team-a", Some("/srv/x:y")));
+        assert_eq!(destination("a@b@api.spark:"), of("a@b@api", Some("")));
         for wrong in ["", "@api", "api@", ":/srv", "-oProxyCommand=x"] {
             assert!(destination(wrong).is_err(), "{wrong}");
         }
