@@ -10,7 +10,7 @@ use sparks_api::Spark;
 use crate::complete::sparks;
 use crate::context::Context;
 use crate::errors::{CliError, Outcome};
-use crate::gateway::{self, GatewayArgs};
+use crate::gateway::{self, Gateway, GatewayArgs};
 use crate::{output, parse};
 
 /// Print the address of a Spark's service.
@@ -46,6 +46,7 @@ pub async fn run(context: &Context, args: Args) -> Outcome {
         return Ok(0);
     }
     let gateway = args.gateway.find(sparks).await?;
+    refuse_address(&gateway)?;
     let mut url = gateway.url(&spark.name_any(), sparks.namespace());
     if !is_public(&spark) {
         url.push_str(&format!("?{AUDIENCE}-token={}", token.await?));
@@ -55,6 +56,17 @@ pub async fn run(context: &Context, args: Args) -> Outcome {
         open::that(&url).map_err(|error| CliError::Usage(format!("no browser could be started: {error}")))?;
     }
     Ok(0)
+}
+
+/// A Spark is a name below the gateway's.
+fn refuse_address(gateway: &Gateway) -> Result<(), CliError> {
+    if !gateway.is_ip() {
+        return Ok(());
+    }
+    Err(CliError::Usage(format!(
+        "{gateway} is an address, and no names of Sparks are below it: name a domain whose subdomains lead to the gateway \
+         (gateway.domain or gateway.url in the chart, or --gateway-url); --token needs none"
+    )))
 }
 
 fn is_public(spark: &Spark) -> bool {
@@ -81,5 +93,15 @@ mod tests {
         assert_eq!(line.args.ttl, Duration::from_secs(900));
         assert_eq!(line.args.gateway.gateway_url.unwrap().to_string(), "https://x.org");
         assert!(Line::try_parse_from(["url", "api", "--gateway-url", "a b"]).is_err());
+    }
+
+    #[test]
+    fn an_address_has_no_names_of_sparks_below_it() {
+        let said =
+            |gateway: &str| refuse_address(&gateway.parse().unwrap()).map_err(|error| error.to_string());
+        for address in ["http://10.1.2.3", "10.1.2.3:8080"] {
+            assert!(said(address).unwrap_err().contains("a domain whose subdomains lead to the gateway"));
+        }
+        assert_eq!(said("https://x.org"), Ok(()));
     }
 }
