@@ -29,6 +29,16 @@ pub enum CliError {
     /// A wrong combination of arguments, beyond what the parser finds.
     #[error("{0}")]
     Usage(String),
+    /// Neither way leads to the recordings.
+    #[error(
+        "recordings can't be read by way of the API server ({pods}), nor from the gateway itself: {gateway}"
+    )]
+    NoRecordings {
+        /// Why the API server doesn't pass the question on.
+        pods: String,
+        /// Why the gateway doesn't answer.
+        gateway: Box<CliError>,
+    },
     /// A local file.
     #[error("{path}: {source}")]
     File {

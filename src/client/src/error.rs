@@ -171,7 +171,7 @@ fn cause(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// The last cause, which is the one that says something.
-fn root(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn root(error: &(dyn std::error::Error + 'static)) -> String {
     let mut last = error;
     while let Some(source) = last.source() {
         last = source;

@@ -1,10 +1,13 @@
 //! Recorded sessions, as the gateways keep them.
 
-use http::Request;
+use std::io;
+use std::time::Duration;
+
+use http::{Request, Uri};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
-use kube::{Api, ResourceExt};
+use kube::{Api, Client, Config, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -20,8 +23,12 @@ pub const TOKEN_HEADER: &str = "sparks-token";
 
 /// Selects the gateways' pods.
 const GATEWAYS: &str = "app.kubernetes.io/component=gateway,app.kubernetes.io/name=sparks";
+/// Something else answers there, or a gateway that keeps none.
+const NO_GATEWAY: &str = "what answers there is no gateway of Sparks that keeps recordings";
 /// How long the token of one request is good.
 const TOKEN_LIFE: SignedDuration = SignedDuration::from_secs(60);
+/// How long a connection to a gateway's own address may take.
+const CONNECTS_WITHIN: Duration = Duration::from_secs(5);
 
 /// The first line of a recording: asciicast's header, version 3, and who, where and from where.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,16 +120,24 @@ pub struct Hit {
     pub line: String,
 }
 
-/// The gateways of an installation, reached by way of the API server.
+/// The gateways of an installation.
 pub struct Recordings {
-    sparks: Sparks,
-    system: String,
-    pods: Vec<String>,
+    namespace: String,
     token: String,
+    gateways: Vec<Gateway>,
+}
+
+/// One gateway, or several that answer at one address.
+struct Gateway {
+    client: Client,
+    /// What comes before [`PREFIX`].
+    path: String,
+    /// Its address, if it is not reached by way of the API server.
+    address: Option<String>,
 }
 
 impl Sparks {
-    /// The recorded sessions of this namespace. `system` is the namespace of the installation.
+    /// The recorded sessions of this namespace, by way of the API server. `system` is the namespace of the installation.
     ///
     /// # Errors
     /// When the gateways can't be listed, there is none, or the namespace's key can't be read.
@@ -133,13 +148,33 @@ impl Sparks {
             api.list(&ListParams::default().labels(GATEWAYS)).await.map_err(|error| subject.error(error))?;
         let runs =
             |pod: &&Pod| pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Running"));
-        let pods: Vec<String> = pods.iter().filter(runs).map(ResourceExt::name_any).collect();
-        if pods.is_empty() {
+        let path = |pod: &Pod| format!("/api/v1/namespaces/{system}/pods/http:{}:8080/proxy", pod.name_any());
+        let gateway = |pod| Gateway { client: self.client().clone(), path: path(pod), address: None };
+        let gateways: Vec<Gateway> = pods.iter().filter(runs).map(gateway).collect();
+        if gateways.is_empty() {
             return Err(Error::NoGateway(system.into()));
         }
+        self.recordings_of(gateways).await
+    }
+
+    /// The same from a gateway's own address, such as `https://sessions.sparks.example.com`: of several gateways there, the
+    /// one that answers.
+    ///
+    /// # Errors
+    /// When the address is none, or the namespace's key can't be read.
+    pub async fn recordings_at(&self, address: &str) -> Result<Recordings> {
+        let uri: Uri = address.parse().map_err(io::Error::other)?;
+        let mut config = Config::new(uri);
+        config.connect_timeout = Some(CONNECTS_WITHIN);
+        let client = Client::try_from(config).map_err(io::Error::other)?;
+        let gateway = Gateway { client, path: String::new(), address: Some(address.to_owned()) };
+        self.recordings_of(vec![gateway]).await
+    }
+
+    async fn recordings_of(&self, gateways: Vec<Gateway>) -> Result<Recordings> {
         let key = self.access_key().await?;
         let token = key.mint(&Scope::namespace(self.namespace()), Timestamp::now() + TOKEN_LIFE);
-        Ok(Recordings { sparks: self.clone(), system: system.into(), pods, token })
+        Ok(Recordings { namespace: self.namespace().into(), token, gateways })
     }
 }
 
@@ -176,33 +211,53 @@ impl Recordings {
     /// [`Error::NotFound`], or when a gateway can't be reached or refuses.
     pub async fn cast(&self, spark: &str, id: &str, is_version_2: bool) -> Result<String> {
         let query = if is_version_2 { "?version=2" } else { "" };
-        for pod in &self.pods {
-            match self.get(pod, &format!("/{spark}/{id}{query}")).await {
+        for gateway in &self.gateways {
+            match self.get(gateway, &format!("/{spark}/{id}{query}")).await {
                 Err(Error::NotFound { .. }) => {}
                 answer => return answer,
             }
         }
-        Err(Error::NotFound { kind: "recording", name: id.into(), namespace: self.sparks.namespace().into() })
+        Err(self.subject(id).not_found())
     }
 
     async fn ask_all<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>> {
         let mut all = Vec::new();
-        for pod in &self.pods {
-            let answer = self.get(pod, path).await?;
-            let some: Vec<T> = serde_json::from_str(&answer).map_err(|error| Error::Io(error.into()))?;
+        for gateway in &self.gateways {
+            let answer = match self.get(gateway, path).await {
+                Err(Error::NotFound { .. }) => return Err(io::Error::other(NO_GATEWAY).into()),
+                answer => answer?,
+            };
+            let some: Vec<T> = serde_json::from_str(&answer)
+                .map_err(|error| io::Error::other(format!("{NO_GATEWAY}: {error}")))?;
             all.extend(some);
         }
         Ok(all)
     }
 
-    async fn get(&self, pod: &str, path: &str) -> Result<String> {
-        let namespace = self.sparks.namespace();
-        let uri =
-            format!("/api/v1/namespaces/{}/pods/http:{pod}:8080/proxy{PREFIX}{namespace}{path}", self.system);
+    async fn get(&self, gateway: &Gateway, path: &str) -> Result<String> {
+        let uri = format!("{}{PREFIX}{}{path}", gateway.path, self.namespace);
         let request = Request::get(uri).header(TOKEN_HEADER, &self.token).body(Vec::new());
-        let request = request.map_err(|error| Error::Io(std::io::Error::other(error)))?;
-        let subject =
-            Subject { kind: "recording", name: path.trim_matches('/').into(), namespace: namespace.into() };
-        self.sparks.client().request_text(request).await.map_err(|error| subject.error(error))
+        let answer = gateway.client.request_text(request.map_err(io::Error::other)?).await;
+        let subject = self.subject(path.trim_matches('/'));
+        answer.map_err(|error| match (&gateway.address, &error) {
+            // In plain text, which for the API server means something else.
+            (_, kube::Error::Api(status)) if status.code == 404 && status.details.is_none() => {
+                subject.not_found()
+            }
+            (Some(address), kube::Error::Api(status)) => io::Error::other(format!(
+                "the gateway at {address} answered with status {}: {}",
+                status.code, status.message
+            ))
+            .into(),
+            (Some(address), _) => {
+                let why = crate::error::root(&error);
+                io::Error::other(format!("the gateway can't be reached at {address}: {why}")).into()
+            }
+            (None, _) => subject.error(error),
+        })
+    }
+
+    fn subject(&self, name: &str) -> Subject {
+        Subject { kind: "recording", name: name.into(), namespace: self.namespace.clone() }
     }
 }

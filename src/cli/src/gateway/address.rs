@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 /// Longest label of a host name.
 const MAX_LABEL: usize = 63;
+/// A name that is no Spark's, which has a namespace in it.
+const OWN_LABEL: &str = "sessions.";
 
 /// Where Sparks are served: scheme, domain and perhaps a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +48,14 @@ impl Gateway {
         let is_plain = !name.contains("--") && name != "xn" && label.len() <= MAX_LABEL;
         let host = if is_plain { label } else { format!("{name}.{namespace}") };
         format!("{host}.{}", self.authority)
+    }
+
+    /// An address at which the gateway itself answers: only names below its domain need to lead to it.
+    pub fn own_url(&self) -> String {
+        let host = split(&self.authority).0;
+        // Not every resolver knows the names below localhost.
+        let below = if self.is_ip() || host == "localhost" { "" } else { OWN_LABEL };
+        format!("{}://{below}{}", self.scheme, self.authority)
     }
 
     /// Whether it is an IP address, under which no Spark can have a name.
@@ -144,6 +154,14 @@ mod tests {
         assert_eq!(at("https://x.org"), ("a--b.x.org:443".into(), true));
         assert_eq!(at("https://x.org:8443"), ("a--b.x.org:8443".into(), true));
         assert_eq!(gateway("10.1.2.3:8080").unwrap().own_place().to_string(), "10.1.2.3:8080");
+    }
+
+    #[test]
+    fn the_gateway_itself_answers_below_its_domain_where_it_has_one() {
+        let at = |text: &str| gateway(text).unwrap().own_url();
+        assert_eq!(at("https://x.org:8443"), "https://sessions.x.org:8443");
+        assert_eq!(at("10.1.2.3:8080"), "http://10.1.2.3:8080");
+        assert_eq!(at("http://localhost"), "http://localhost");
     }
 
     #[test]

@@ -31,10 +31,16 @@ const INFO_URL: &str = "url";
 #[derive(Clone, Debug, Args)]
 pub struct GatewayArgs {
     /// Address of the gateway, such as https://sparks.example.com [default: what the installation says]
-    #[arg(long, value_name = "URL", env = "SPARKS_GATEWAY_URL")]
+    #[arg(long, global = true, value_name = "URL", env = "SPARKS_GATEWAY_URL")]
     pub gateway_url: Option<Gateway>,
     /// Namespace of the installation
-    #[arg(long, value_name = "NS", env = "SPARKS_SYSTEM_NAMESPACE", default_value = SYSTEM_NAMESPACE)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "NS",
+        env = "SPARKS_SYSTEM_NAMESPACE",
+        default_value = SYSTEM_NAMESPACE
+    )]
     pub system_namespace: String,
 }
 

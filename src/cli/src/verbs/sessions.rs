@@ -1,33 +1,33 @@
 //! `spark sessions`.
 
 mod play;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap_complete::engine::ArgValueCandidates;
+use spark_client::Error;
 use spark_client::recordings::{Recordings, Summary};
 
 use crate::cli::{Format, OutputArgs};
 use crate::complete::sparks;
 use crate::context::Context;
 use crate::errors::{CliError, Outcome};
+use crate::gateway::GatewayArgs;
 use crate::table::Table;
 use crate::{human, output, parse};
 
 /// Look back at recorded sessions.
 ///
-/// SSH sessions through the gateway are recorded where a Spark's ssh.recording is On or Required.
+/// SSH sessions through the gateway are recorded where a Spark's ssh.recording is On or Required. The gateways are asked by way of
+/// the API server, or, where you may not, at their own address.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Namespace of the installation
-    #[arg(
-        long,
-        global = true,
-        value_name = "NS",
-        env = "SPARKS_SYSTEM_NAMESPACE",
-        default_value = "sparks-system"
-    )]
-    pub system_namespace: String,
+    /// Which gateway
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
     /// What to do
     #[command(subcommand)]
     pub action: Action,
@@ -75,6 +75,7 @@ pub enum Action {
     /// Find what was seen or run
     Search {
         /// Text; capitals don't matter
+        #[arg(value_parser = wanted)]
         text: String,
         /// Only in sessions of this Spark
         #[arg(value_parser = parse::name, add = ArgValueCandidates::new(sparks))]
@@ -99,21 +100,45 @@ fn speed(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Does it.
+fn wanted(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("write what is to be found".into()) } else { Ok(text.into()) }
+}
+
+/// Does it. Who may do no more than edit their namespace can't see the gateways' pods.
 pub async fn run(context: &Context, args: Args) -> Outcome {
-    let recordings = context.sparks.recordings(&args.system_namespace).await?;
-    match args.action {
+    match by_api_server(context, &args).await {
+        Err(CliError::Client(Error::Forbidden(pods))) => {
+            let gateway = |why| CliError::NoRecordings { pods, gateway: Box::new(why) };
+            by_gateway(context, &args).await.map_err(gateway)
+        }
+        done => done,
+    }
+}
+
+async fn by_api_server(context: &Context, args: &Args) -> Outcome {
+    let recordings = context.sparks.recordings(&args.gateway.system_namespace).await?;
+    act(&recordings, &args.action).await
+}
+
+async fn by_gateway(context: &Context, args: &Args) -> Outcome {
+    let gateway = args.gateway.find(&context.sparks).await?;
+    let recordings = context.sparks.recordings_at(&gateway.own_url()).await?;
+    act(&recordings, &args.action).await
+}
+
+async fn act(recordings: &Recordings, action: &Action) -> Outcome {
+    match action {
         Action::Ls { name, output } => list(&recordings.list(name.as_deref()).await?, output.format)?,
-        Action::Show(one) => output::lines(&details(&find(&recordings, &one).await?))?,
+        Action::Show(one) => output::lines(&details(&find(recordings, one).await?))?,
         Action::Play { session, speed, idle_limit } => {
-            let found = find(&recordings, &session).await?;
-            play::play(&recordings.cast(&session.name, &found.id, false).await?, speed, idle_limit).await?;
+            let found = find(recordings, session).await?;
+            play::play(&recordings.cast(&session.name, &found.id, false).await?, *speed, *idle_limit).await?;
         }
         Action::Save { session, file, v2 } => {
-            let found = find(&recordings, &session).await?;
-            save(&recordings.cast(&session.name, &found.id, v2).await?, file)?;
+            let found = find(recordings, session).await?;
+            save(&recordings.cast(&session.name, &found.id, *v2).await?, file.as_deref())?;
         }
-        Action::Search { text, name } => return search(&recordings, &text, name.as_deref()).await,
+        Action::Search { text, name } => return search(recordings, text, name.as_deref()).await,
     }
     Ok(0)
 }
@@ -129,10 +154,10 @@ async fn find(recordings: &Recordings, one: &One) -> Result<Summary, CliError> {
     })
 }
 
-fn save(cast: &str, file: Option<PathBuf>) -> Result<(), CliError> {
+fn save(cast: &str, file: Option<&Path>) -> Result<(), CliError> {
     match file {
         None => output::line(cast.trim_end()),
-        Some(path) => std::fs::write(&path, cast)
+        Some(path) => std::fs::write(path, cast)
             .map_err(|source| CliError::File { path: path.display().to_string(), source }),
     }
 }
