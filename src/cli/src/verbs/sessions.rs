@@ -107,10 +107,7 @@ fn wanted(text: &str) -> Result<String, String> {
 /// Does it. Who may do no more than edit their namespace can't see the gateways' pods.
 pub async fn run(context: &Context, args: Args) -> Outcome {
     match by_api_server(context, &args).await {
-        Err(CliError::Client(Error::Forbidden(pods))) => {
-            let gateway = |why| CliError::NoRecordings { pods, gateway: Box::new(why) };
-            by_gateway(context, &args).await.map_err(gateway)
-        }
+        Err(CliError::Client(Error::Forbidden(pods))) => by_gateway(context, &args, pods).await,
         done => done,
     }
 }
@@ -120,10 +117,18 @@ async fn by_api_server(context: &Context, args: &Args) -> Outcome {
     act(&recordings, &args.action).await
 }
 
-async fn by_gateway(context: &Context, args: &Args) -> Outcome {
-    let gateway = args.gateway.find(&context.sparks).await?;
+/// `pods` is why there is no other way.
+async fn by_gateway(context: &Context, args: &Args, pods: String) -> Outcome {
+    let neither = |why: CliError| CliError::NoRecordings { pods, gateway: Box::new(why) };
+    let gateway = match args.gateway.find(&context.sparks).await {
+        Ok(gateway) => gateway,
+        Err(error) => return Err(neither(error)),
+    };
     let recordings = context.sparks.recordings_at(&gateway.own_url()).await?;
-    act(&recordings, &args.action).await
+    match act(&recordings, &args.action).await {
+        Err(CliError::Client(error @ Error::Io(_))) => Err(neither(error.into())),
+        done => done,
+    }
 }
 
 async fn act(recordings: &Recordings, action: &Action) -> Outcome {

@@ -31,6 +31,7 @@ async fn serve(mut stream: TcpStream, sessions: &str) {
     let path = head.split(' ').nth(1).unwrap();
     let (status, body) = match path {
         "/api/v1/namespaces/team-a/secrets/sparks-access" => ("200 OK", SECRET),
+        "/.sparks/sessions/team-a/none" => ("200 OK", "[]"),
         "/.sparks/sessions/team-a" if head.contains("sparks-token: ") => ("200 OK", sessions),
         path if path.starts_with("/.sparks/") => ("401 Unauthorized", "a token is needed\n"),
         _ => ("403 Forbidden", FORBIDDEN),
@@ -59,6 +60,8 @@ async fn who_may_not_list_the_gateways_asks_them_at_their_own_address() {
     let (context, address) = cluster("[]").await;
     let there = args(&["ls", "--gateway-url", &address]).unwrap();
     assert_eq!(run(&context, there).await.unwrap(), 0);
+    let said = run(&context, args(&["show", "none", "--gateway-url", &address]).unwrap()).await.unwrap_err();
+    assert!(said.to_string().starts_with("spark \"none\" has no such session"), "{said}");
 }
 
 #[tokio::test]

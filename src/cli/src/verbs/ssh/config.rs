@@ -23,8 +23,9 @@ const INCLUDE: &str = "Include spark.conf";
 /// Let ssh, scp, rsync and editors reach every Spark: ssh api.spark, or ssh api.team-a.spark.
 ///
 /// Writes ~/.ssh/spark.conf and includes it in ~/.ssh/config. Sparks that are there now are listed in it, so that
-/// editors offer them; others work as well. Run it again to refresh the list. The file names the kubeconfig, the context and
-/// the namespace of now, so that it leads there from everywhere and later too. The connections go as those of spark ssh do.
+/// editors offer them; others work as well, as root. Run it again to refresh the list, and after a Spark with an ssh.user of
+/// its own was made. The file names the kubeconfig, the context and the namespace of now, so that it leads there from
+/// everywhere and later too. The connections go as those of spark ssh do.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Print what would be written, and write nothing
