@@ -1,5 +1,6 @@
 //! Errors of the command line, and exit codes.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
@@ -38,6 +39,16 @@ pub enum CliError {
         pods: String,
         /// Why the gateway doesn't answer.
         gateway: Box<CliError>,
+    },
+    /// A port here.
+    #[error(
+        "nothing can listen on {place}: {source}; choose another one (LOCAL:PORT), or any that is free (:PORT)"
+    )]
+    Listen {
+        /// Which.
+        place: SocketAddr,
+        /// Why.
+        source: std::io::Error,
     },
     /// A local file.
     #[error("{path}: {source}")]

@@ -1,7 +1,7 @@
 //! `spark forward`.
 
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use clap_complete::engine::ArgValueCandidates;
 
@@ -58,27 +58,56 @@ pub fn ports(text: &str) -> Result<Ports, String> {
 pub async fn run(context: &Context, args: Args) -> Outcome {
     refuse_unrecorded(&context.sparks.get(&args.name).await?, &context.sparks)?;
     let mut all: Vec<OsString> = ["-N", "-T", "-o", "ExitOnForwardFailure=yes"].map(Into::into).into();
-    for Ports { near, far } in args.ports {
-        let near = if near == 0 { free_port(args.address)? } else { near };
-        let bind =
-            if args.address.is_ipv6() { format!("[{}]", args.address) } else { args.address.to_string() };
-        all.extend(["-L".into(), format!("{bind}:{near}:localhost:{far}").into()]);
-        context.say(&format!("Forwarding from {bind}:{near} -> {far} in {}", args.name))?;
+    for (near, far) in free(args.address, &args.ports)? {
+        all.extend(["-L".into(), format!("{near}:localhost:{far}").into()]);
+        context.say(&format!("Forwarding from {near} -> {far} in {}", args.name))?;
     }
     all.extend(options(&Myself::here(&context.options)?, &args.way.prepare(false)));
     all.extend(["-l".into(), "root".into(), args.name.into()]);
     Err(become_program("ssh", &all))
 }
 
-/// A port that nothing listens on.
-fn free_port(address: IpAddr) -> Result<u16, CliError> {
-    let address = if address.is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { address };
-    Ok(TcpListener::bind((address, 0))?.local_addr()?.port())
+/// Where to listen here, on ports that nothing listens on, and the ports there.
+fn free(address: IpAddr, ports: &[Ports]) -> Result<Vec<(SocketAddr, u16)>, CliError> {
+    let listen = |ports: &Ports| {
+        let place = SocketAddr::new(address, ports.near);
+        let listener = TcpListener::bind(place).map_err(|source| CliError::Listen { place, source })?;
+        Ok((listener, ports.far))
+    };
+    // All at once, so that no two get the same one. ssh takes them over from here.
+    let all: Vec<(TcpListener, u16)> = ports.iter().map(listen).collect::<Result<_, CliError>>()?;
+    all.iter().map(|(listener, far)| Ok((listener.local_addr()?, *far))).collect()
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn a_port_that_is_taken_is_told_in_one_sentence() {
+        let taken = TcpListener::bind((HERE, 0)).unwrap();
+        let near = taken.local_addr().unwrap().port();
+        let error = free(HERE, &[Ports { near: 0, far: 80 }, Ports { near, far: 80 }]).unwrap_err();
+        assert!(
+            error.to_string().starts_with(&format!("nothing can listen on 127.0.0.1:{near}: ")),
+            "{error}"
+        );
+        assert_eq!(error.exit_code(), 1);
+        drop(taken);
+        assert_eq!(free(HERE, &[Ports { near, far: 80 }]).unwrap(), [((HERE, near).into(), 80)]);
+    }
+
+    #[test]
+    fn every_free_port_is_another_one() {
+        let all = free(HERE, &[Ports { near: 0, far: 80 }; 20]).unwrap();
+        let different: std::collections::BTreeSet<_> = all.iter().map(|(near, _)| near.port()).collect();
+        assert_eq!(different.len(), 20);
+    }
 
     #[test]
     fn ports_are_written_as_with_kubectl() {

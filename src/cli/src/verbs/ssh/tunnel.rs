@@ -36,7 +36,8 @@ pub async fn run(context: &Context, args: Args) -> Outcome {
     for Ports { near: remote, far: local } in args.ports {
         all.extend(["-R".into(), format!("localhost:{remote}:localhost:{local}").into()]);
         if remote != 0 {
-            context.say(&format!("Port {local} here is localhost:{remote} in {}", args.name))?;
+            // Only ssh learns whether it gets it. If not, it says so and ends.
+            context.say(&format!("Asking {} for localhost:{remote} -> {local} here", args.name))?;
         }
     }
     all.extend(options(&Myself::here(&context.options)?, &args.way.prepare(false)));
