@@ -2,8 +2,9 @@
 
 use std::future::Future;
 
-use spark_client::{Condition, ConnectOptions, Sparks};
+use spark_client::{Condition, ConnectOptions, Sparks, Step};
 use sparks_api::Spark;
+use sparks_api::conditions::reason::SLEEPING;
 
 use crate::cli::{Global, WaitArgs};
 use crate::errors::{self, CliError, Outcome};
@@ -57,14 +58,40 @@ impl Context {
 
     /// Waits for a Spark and names the steps.
     pub async fn wait(&self, name: &str, wanted: Condition, wait: &WaitArgs) -> Result<Spark, CliError> {
+        self.wait_by(name, wanted, wait, |step| &step.text).await
+    }
+
+    /// The same for one that was just woken.
+    pub async fn wait_awake(
+        &self,
+        name: &str,
+        wanted: Condition,
+        wait: &WaitArgs,
+    ) -> Result<Spark, CliError> {
+        self.wait_by(name, wanted, wait, waking).await
+    }
+
+    async fn wait_by(
+        &self,
+        name: &str,
+        wanted: Condition,
+        wait: &WaitArgs,
+        told: impl Fn(&Step) -> &str + Send,
+    ) -> Result<Spark, CliError> {
         let progress = self.progress();
         let line = progress.clone();
-        let done =
-            self.sparks.wait(name, wanted, wait.timeout, move |step| line.step(&format!("{name}: {step}")));
+        let done = self
+            .sparks
+            .wait(name, wanted, wait.timeout, move |step| line.step(&format!("{name}: {}", told(step))));
         let result = done.await;
         progress.clear();
         Ok(result?)
     }
+}
+
+/// Until the controller has seen that it is to wake, the condition tells that it sleeps.
+fn waking(step: &Step) -> &str {
+    if step.reason == SLEEPING { "waking" } else { &step.text }
 }
 
 /// Does something with each name, says what failed, and goes on. The exit code is the first failure's.
@@ -81,4 +108,19 @@ where
         }
     }
     Ok(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use sparks_api::conditions::reason::POD_STARTING;
+
+    use super::*;
+
+    #[test]
+    fn what_was_woken_is_not_said_to_sleep() {
+        let slept = Step::of(SLEEPING, "it was idle for 20s and sleeps; it wakes at the next SSH connection");
+        assert_eq!(waking(&slept), "waking");
+        let starting = Step::of(POD_STARTING, "");
+        assert_eq!(waking(&starting), starting.text);
+    }
 }

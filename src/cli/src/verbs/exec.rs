@@ -97,11 +97,15 @@ pub async fn run(context: &Context, args: Args) -> Outcome {
 /// Starts the command; a Spark that sleeps is woken, one that is on its way up is waited for.
 async fn start(context: &Context, args: &Args, exec: &Exec) -> Result<Process, CliError> {
     match context.sparks.exec(&args.name, exec).await {
-        Err(Error::Sleeping(_)) => drop(context.sparks.wake(&args.name).await?),
-        Err(Error::NotRunning { .. }) if !args.wait.no_wait => {}
+        Err(Error::Sleeping(_)) => {
+            context.sparks.wake(&args.name).await?;
+            context.wait_awake(&args.name, Condition::Attached, &args.wait).await?;
+        }
+        Err(Error::NotRunning { .. }) if !args.wait.no_wait => {
+            context.wait(&args.name, Condition::Attached, &args.wait).await?;
+        }
         result => return Ok(result?),
     }
-    context.wait(&args.name, Condition::Attached, &args.wait).await?;
     Ok(context.sparks.exec(&args.name, exec).await?)
 }
 

@@ -31,7 +31,7 @@ pub async fn run(context: &Context, args: Args) -> Outcome {
         if wait.no_wait {
             return context.say(&format!("spark/{name} is starting"));
         }
-        context.wait(&name, Condition::Ready, wait).await?;
+        context.wait_awake(&name, Condition::Ready, wait).await?;
         context.say(&format!("spark/{name} started in {}", human::took(start.elapsed())))
     })
     .await

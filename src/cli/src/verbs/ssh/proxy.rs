@@ -96,15 +96,17 @@ enum Way {
 /// A Spark that sleeps is woken, one that is on its way up is waited for.
 async fn connect(context: &Context, spark: &Spark, args: &Args) -> Result<Way, CliError> {
     let name = &args.host.0;
-    match enter(context, spark, args).await {
+    let spark = match enter(context, spark, args).await {
         Err(CliError::Client(Error::Sleeping(_))) => {
             eprintln!("Waking {name} ...");
             context.sparks.wake(name).await?;
+            context.wait_awake(name, Condition::Attached, &args.wait).await?
         }
-        Err(CliError::Client(Error::NotRunning { .. })) if !args.wait.no_wait => {}
+        Err(CliError::Client(Error::NotRunning { .. })) if !args.wait.no_wait => {
+            context.wait(name, Condition::Attached, &args.wait).await?
+        }
         result => return result,
-    }
-    let spark = context.wait(name, Condition::Attached, &args.wait).await?;
+    };
     enter(context, &spark, args).await
 }
 
