@@ -123,6 +123,59 @@ fn ssh_itself_takes_over_the_connection_that_ssh_config_opens() {
 }
 
 #[test]
+fn what_ssh_config_writes_leads_there_without_a_kubeconfig_in_the_environment() {
+    let door = guest_house();
+    let [home, up, clone] = ["elsewhere", "plain-up", "plain-clone"].map(|name| door.path(name));
+    std::fs::create_dir(&home).unwrap();
+    by_gateway_with(&[&format!("HOME={}", home.display())], &["ssh-config", "-q"]).ok();
+    std::fs::write(&up, "by plain scp").unwrap();
+    inside(shared(), "house", "git init -q --bare /srv/plain.git").ok();
+    let file = format!("{}/.ssh/spark.conf", home.display());
+    let anywhere = |words: &[&str]| {
+        let without = ["-u", "KUBECONFIG", "-u", "SPARKS_GATEWAY_URL", "-C", "/", "HOME=/nonexistent"];
+        run("env", &[&without, words].concat(), "")
+    };
+    assert_eq!(anywhere(&["ssh", "-F", &file, "house.spark", "hostname"]).ok(), "house");
+    anywhere(&["scp", "-F", &file, up.to_str().unwrap(), "house.spark:/tmp/plain"]).ok();
+    assert_eq!(anywhere(&["ssh", "-F", &file, "house.spark", "cat /tmp/plain"]).ok(), "by plain scp");
+    let git = format!("GIT_SSH_COMMAND=ssh -F {file}");
+    let from = format!("house.{}.spark:/srv/plain.git", shared());
+    anywhere(&[&git, "git", "clone", "-q", &from, clone.to_str().unwrap()]).ok();
+    assert!(clone.join(".git").is_dir());
+}
+
+#[test]
+fn spark_ssh_takes_user_and_namespace_with_the_name_and_git_calls_it_as_ssh() {
+    let door = guest_house();
+    inside(shared(), "house", "id lodger || useradd -m lodger; git init -q --bare /srv/own.git").ok();
+    let place = format!("lodger@house.{}", shared());
+    assert_eq!(spark("default", &["ssh", &place, "id -un"]).ok(), "lodger");
+    assert_eq!(spark("default", &["ssh", "-l", "root", &format!("{place}.spark"), "id -un"]).ok(), "root");
+    let clone = door.path("own-clone");
+    let from = format!("root@house.{}:/srv/own.git", shared());
+    let words = ["GIT_SSH_COMMAND=spark ssh", "git", "clone", "-q", &from, clone.to_str().unwrap()];
+    run("env", &words, "").ok();
+    assert!(clone.join(".git").is_dir());
+}
+
+#[test]
+fn spark_scp_says_in_one_sentence_which_spark_is_not_there() {
+    guest_house();
+    let said = spark(shared(), &["scp", "house:/etc/hostname", "absent:/tmp/x"]);
+    assert_eq!((said.code, said.err.trim().lines().count()), (3, 1), "{said:?}");
+    assert!(said.err.contains("spark \"absent\" not found"), "{said:?}");
+}
+
+#[test]
+fn spark_forward_announces_no_port_that_is_taken() {
+    guest_house();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let ports = format!("{}:80", taken.local_addr().unwrap().port());
+    let said = spark(shared(), &["forward", "house", ":80", &ports]);
+    assert_eq!((said.code, said.out.as_str(), said.err.trim().lines().count()), (1, "", 1), "{said:?}");
+}
+
+#[test]
 fn spark_forward_and_tunnel_carry_connections() {
     guest_house();
     let serve = "setsid python3 -m http.server -b 127.0.0.1 -d /etc 7010 </dev/null >/dev/null 2>&1 &";
