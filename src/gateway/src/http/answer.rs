@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri,
     header::{
         ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY, RETRY_AFTER,
         SET_COOKIE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
@@ -28,7 +28,8 @@ pub enum Wants {
 impl Wants {
     /// What this request's client understands.
     pub fn of<B>(request: &Request<B>) -> Self {
-        if headers::is_grpc(request.headers(), request.version()) {
+        // To CONNECT the 200 of gRPC's errors would say that there is a tunnel.
+        if request.method() != Method::CONNECT && headers::is_grpc(request.headers(), request.version()) {
             Self::Grpc
         } else if accepts_html(request.headers()) {
             Self::Html

@@ -25,6 +25,9 @@ pub enum Failure {
     /// A method that only a forward proxy knows.
     #[error("the gateway opens no tunnels")]
     Connect,
+    /// CONNECT for another protocol than that of websockets.
+    #[error("the gateway opens websockets by CONNECT, and no other protocol")]
+    NotWebsocket,
     /// The Spark is private or doesn't exist; which, is not told.
     #[error("sign in: spark url {} -n {}", .0.name, .0.namespace)]
     SignIn(Target),
@@ -70,6 +73,9 @@ pub enum Failure {
     /// The service speaks something else.
     #[error("the service of {0} answered with something that isn't HTTP")]
     NotHttp(Target),
+    /// The service answered the handshake of a websocket in another way than by it, or by a refusal.
+    #[error("the service of {0} opened no websocket")]
+    NoWebsocket(Target),
     /// At the address of SSH is something that doesn't ask for it.
     #[error(
         "this address carries SSH, for programs that ask by HTTP/1.1 with Upgrade: sparks-ssh, as spark ssh does"
@@ -99,12 +105,15 @@ impl Failure {
             Self::NotASpark { .. } | Self::Reserved | Self::Unknown(_) => StatusCode::NOT_FOUND,
             Self::BadHost | Self::Aborted => StatusCode::BAD_REQUEST,
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotWebsocket => StatusCode::NOT_IMPLEMENTED,
             Self::SignIn(_) | Self::Expired(_) => StatusCode::UNAUTHORIZED,
             Self::Recorded(_) => StatusCode::FORBIDDEN,
             Self::NotSsh => StatusCode::UPGRADE_REQUIRED,
             Self::Wake(WakeError::Unknown { .. }) => StatusCode::NOT_FOUND,
             Self::CannotCheck | Self::Wake(_) | Self::WakePublic { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NotListening { .. } | Self::Closed(_) | Self::NotHttp(_) => StatusCode::BAD_GATEWAY,
+            Self::NotListening { .. } | Self::Closed(_) | Self::NotHttp(_) | Self::NoWebsocket(_) => {
+                StatusCode::BAD_GATEWAY
+            }
             Self::NoAnswer { .. } => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -138,6 +147,7 @@ impl Failure {
             Self::BadHost => "bad-host",
             Self::Reserved => "reserved",
             Self::Connect => "connect",
+            Self::NotWebsocket => "not-websocket",
             Self::SignIn(_) => "sign-in",
             Self::Expired(_) => "expired",
             Self::CannotCheck => "cannot-check",
@@ -147,6 +157,7 @@ impl Failure {
             Self::NoAnswer { .. } => "no-answer",
             Self::Closed(_) => "closed",
             Self::NotHttp(_) => "not-http",
+            Self::NoWebsocket(_) => "no-websocket",
             Self::NotSsh => "not-ssh",
             Self::Recorded(_) => "recorded",
             Self::Aborted => "aborted",

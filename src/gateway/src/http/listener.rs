@@ -84,6 +84,7 @@ fn builder() -> auto::Builder<TokioExecutor> {
     builder
         .http2()
         .timer(TokioTimer::new())
+        .enable_connect_protocol()
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -136,8 +137,12 @@ impl Server {
     /// One connection, until it ends, changes its protocol, or does nothing for too long.
     async fn connection(self: Arc<Self>, stream: TcpStream, address: SocketAddr, slot: Slot) {
         let phase = Phase::new();
-        let client =
-            Arc::new(Client { peer: Peer::new(address), slot: Arc::new(slot), tunnels: self.tasks.clone() });
+        let client = Arc::new(Client {
+            peer: Peer::new(address),
+            slot: Arc::new(slot),
+            phase: phase.clone(),
+            tunnels: self.tasks.clone(),
+        });
         let service = service_fn(|request: Request<Incoming>| {
             let (server, client, open) = (self.clone(), client.clone(), phase.begin());
             async move {

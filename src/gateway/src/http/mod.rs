@@ -11,6 +11,7 @@ mod credentials;
 mod dial;
 mod failure;
 mod flags;
+mod handshake;
 mod headers;
 mod host;
 mod keys;
@@ -25,6 +26,7 @@ mod slots;
 mod ssh;
 mod streams;
 mod tunnel;
+mod upgrade;
 mod upstream;
 mod wire;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::{answer, body::Body, failure::Failure, host::Domain};
@@ -28,6 +28,8 @@ pub async fn answer(
 ) -> Result<Response<Body>, Failure> {
     let path = request.uri().path();
     match sessions {
+        // Any success would say that there is a tunnel.
+        _ if request.method() == Method::CONNECT => Err(Failure::NotASpark { example: domain.example() }),
         Some(sessions) if is_under(path, SESSIONS) => Ok(sessions(request).await),
         // For load balancers, which don't reach the admin port.
         _ if path == HEALTH => Ok(answer::text(StatusCode::OK, "ok\n")),

@@ -8,10 +8,7 @@ use http::{
     request::Parts,
     uri::{Authority, Scheme},
 };
-use hyper::{
-    body::{Body as _, Incoming},
-    upgrade::{self, OnUpgrade},
-};
+use hyper::body::{Body as _, Incoming};
 use jiff::Timestamp;
 use spark_client::access::SSH_PATH;
 use sparks_api::{
@@ -33,10 +30,12 @@ use super::{
     host::{Domain, Target},
     keys::Keys,
     own::{self, Sessions},
+    phase::Phase,
     pool::{Lease, Origin},
     slots::Slot,
     ssh::Ssh,
     tunnel,
+    upgrade::{self, Upgrade},
     upstream::{Protocol, Route, SendError, Upstreams},
 };
 use crate::directory::{Awake, WakeError};
@@ -64,6 +63,8 @@ pub struct Client {
     pub peer: Peer,
     /// Its slot, which a tunnel goes on to hold.
     pub slot: Arc<Slot>,
+    /// What it does, of which a tunnel is part.
+    pub phase: Arc<Phase>,
     /// Where tunnels run.
     pub tunnels: TaskTracker,
 }
@@ -94,9 +95,7 @@ impl Gateway {
         mut request: Request<Incoming>,
         host: &Host,
     ) -> Result<Response<Body>, Failure> {
-        if request.method() == Method::CONNECT {
-            return Err(Failure::Connect);
-        }
+        upgrade::check(&request)?;
         let public = host.public.to_str().map_err(|_| Failure::BadHost)?;
         let Some(target) = self.domain.target(public) else {
             return own::answer(self.sessions.as_ref(), request, &self.domain).await;
@@ -107,8 +106,7 @@ impl Gateway {
         if own::is_reserved(request.uri().path()) {
             return Err(Failure::Reserved);
         }
-        let protocol = headers::upgrade(request.headers(), request.version());
-        let upgrade = protocol.map(|protocol| Upgrade { protocol, client: upgrade::on(&mut request) });
+        let upgrade = Upgrade::take(&mut request);
         let (mut head, body) = request.into_parts();
         let presented = credentials::take(&mut head);
         let spark = self.computers.get(&target.namespace, &target.name);
@@ -163,12 +161,6 @@ fn is_shown(head: &Parts, is_upgrade: bool) -> bool {
     head.method == Method::GET && !is_upgrade && accepts_html(&head.headers)
 }
 
-/// A change of protocol that the client asks for.
-struct Upgrade {
-    protocol: HeaderValue,
-    client: OnUpgrade,
-}
-
 /// A request that may reach its Spark.
 struct Visit<'a> {
     gateway: &'a Gateway,
@@ -180,7 +172,7 @@ struct Visit<'a> {
 
 impl Visit<'_> {
     async fn pass_on(
-        mut self,
+        self,
         mut head: Parts,
         body: Incoming,
         host: HeaderValue,
@@ -199,10 +191,12 @@ impl Visit<'_> {
             head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         let request = Request::from_parts(head, upload);
-        let (mut response, lease) = self.send(route, protocol, request).await?;
+        let (response, lease) = self.send(route, protocol, request).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let spark = upgrade::on(&mut response);
-            return self.switch(response, spark, pulse);
+            return self.switch(response, pulse);
+        }
+        if self.upgrade.as_ref().is_some_and(|upgrade| upgrade.is_opened_by(response.status())) {
+            return Err(Failure::NoWebsocket(self.target));
         }
         Ok(answered(response, lease, pulse))
     }
@@ -252,7 +246,7 @@ impl Visit<'_> {
         }
         head.uri = Uri::from_parts(uri).map_err(|_| Failure::BadHost)?;
         if let Some(upgrade) = &self.upgrade {
-            headers::change(&mut head.headers, upgrade.protocol.clone());
+            upgrade.ask(&mut head.headers);
         }
         Ok(())
     }
@@ -286,20 +280,19 @@ impl Visit<'_> {
     }
 
     /// Begins a tunnel.
-    fn switch(
-        &mut self,
-        response: Response<Incoming>,
-        spark: OnUpgrade,
-        pulse: Pulse,
-    ) -> Result<Response<Body>, Failure> {
-        let Some(upgrade) = self.upgrade.take() else { return Err(Failure::NotHttp(self.target.clone())) };
-        let protocol = response.headers().get(UPGRADE).cloned().unwrap_or(upgrade.protocol);
+    fn switch(self, mut response: Response<Incoming>, pulse: Pulse) -> Result<Response<Body>, Failure> {
+        let Some(upgrade) = self.upgrade else { return Err(Failure::NotHttp(self.target)) };
+        if !upgrade.is_granted(response.headers()) {
+            return Err(Failure::NoWebsocket(self.target));
+        }
+        let spark = hyper::upgrade::on(&mut response);
+        let protocol = response.headers().get(UPGRADE).cloned();
         let mut answer = answered(response, Lease::Over, pulse.clone()).map(|_| Body::empty());
-        headers::change(answer.headers_mut(), protocol);
-        let slot = self.client.slot.clone();
+        upgrade.grant(&mut answer, protocol);
+        let held = (self.client.slot.clone(), self.client.phase.begin());
         self.client.tunnels.spawn(async move {
-            tunnel::copy(upgrade.client, spark, pulse).await;
-            drop(slot);
+            tunnel::copy(upgrade.into_client(), spark, pulse).await;
+            drop(held);
         });
         Ok(answer)
     }

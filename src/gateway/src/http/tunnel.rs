@@ -4,18 +4,20 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, copy as copy_all, split},
     net::{
         TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     task::consume_budget,
+    time::{Instant, MissedTickBehavior, interval_at},
 };
 
 use super::body::Pulse;
@@ -23,6 +25,10 @@ use super::body::Pulse;
 /// What is copied at once between connections. On loopback 64 KiB take twice the processor's time; 256 KiB and splice(2)
 /// take no less.
 const CHUNK: usize = 128 << 10;
+/// The same in a tunnel, which holds it for as long as it is open.
+const SMALL_CHUNK: usize = 8 << 10;
+/// How often it is looked whether the client of a tunnel is still there.
+const LOOK: Duration = Duration::from_secs(3);
 
 /// Copies until both sides have ended, or one broke.
 pub async fn copy(client: OnUpgrade, spark: OnUpgrade, pulse: Pulse) {
@@ -30,11 +36,42 @@ pub async fn copy(client: OnUpgrade, spark: OnUpgrade, pulse: Pulse) {
         Ok(both) => both,
         Err(error) => return tracing::debug!(%error, "a change of protocol was not completed"),
     };
-    let mut client = Beating { stream: TokioIo::new(client), pulse };
-    let mut spark = TokioIo::new(spark);
-    match copy_bidirectional(&mut client, &mut spark).await {
+    let (from_client, to_client) = split(Beating { stream: TokioIo::new(client), pulse });
+    let (from_spark, to_spark) = split(TokioIo::new(spark));
+    match tokio::try_join!(up(from_client, to_spark), down(from_spark, to_client)) {
         Ok((sent, received)) => tracing::debug!(sent, received, "a tunnel ended"),
         Err(error) => tracing::debug!(%error, "a tunnel broke"),
+    }
+}
+
+/// What the client says.
+async fn up(mut client: impl AsyncRead + Unpin, mut spark: impl AsyncWrite + Unpin) -> io::Result<u64> {
+    let sent = copy_all(&mut client, &mut spark).await?;
+    spark.shutdown().await?;
+    Ok(sent)
+}
+
+/// What the Spark says, as long as the client is there. A stream of HTTP/2 that is cancelled reads like one of which only a
+/// side has ended, or is not read because the Spark takes nothing; hyper tells then only who writes or flushes.
+async fn down(mut spark: impl AsyncRead + Unpin, mut client: impl AsyncWrite + Unpin) -> io::Result<u64> {
+    let (mut chunk, mut received) = (vec![0; SMALL_CHUNK], 0);
+    let mut looks = interval_at(Instant::now() + LOOK, LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let read = tokio::select! {
+            biased;
+            read = spark.read(&mut chunk) => read?,
+            _ = looks.tick() => {
+                client.flush().await?;
+                continue;
+            }
+        };
+        if read == 0 {
+            client.shutdown().await?;
+            return Ok(received);
+        }
+        client.write_all(&chunk[..read]).await?;
+        received += read as u64;
     }
 }
 

@@ -8,6 +8,8 @@ use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 use hyper::{
     body::Incoming,
     client::conn::{http1, http2},
+    ext::Protocol,
+    upgrade::Upgraded,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
@@ -66,6 +68,30 @@ pub async fn http2(world: &World) -> http2::SendRequest<Body> {
     let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     sender
+}
+
+/// A CONNECT of HTTP/2 for a Spark, by which the stream is to become this protocol.
+pub fn connect(name: &str, path: &str, protocol: &str, headers: &[(&str, &str)]) -> Request<Body> {
+    let mut request = Request::connect(format!("http://{}{path}", host(name)))
+        .extension(Protocol::from(protocol))
+        .header("sec-websocket-version", "13");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(empty()).unwrap()
+}
+
+/// Opens a websocket of the Spark `api` by HTTP/2.
+pub async fn open(
+    client: &mut http2::SendRequest<Body>,
+    headers: &[(&str, &str)],
+) -> Result<TokioIo<Upgraded>, Answer> {
+    let asked = client.send_request(connect("api", "/socket", "websocket", headers));
+    let response = asked.await.unwrap();
+    if response.status() != StatusCode::OK {
+        return Err(Answer::of(response).await);
+    }
+    Ok(TokioIo::new(hyper::upgrade::on(response).await.unwrap()))
 }
 
 pub fn empty() -> Body {

@@ -3,6 +3,7 @@
 
 mod access;
 mod client;
+mod connect;
 mod errors;
 mod grpc;
 mod limits;
@@ -14,4 +15,5 @@ mod ssh;
 mod streams;
 mod upgrades;
 mod waking;
+mod websockets;
 mod world;

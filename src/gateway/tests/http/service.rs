@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::{SinkExt, StreamExt, future::BoxFuture};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -18,6 +18,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
+use tokio_tungstenite::accept_async;
 
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -82,6 +83,21 @@ impl Service {
     /// A service that says what it was asked: the request line, then the headers, then the length of the body.
     pub async fn echo() -> Self {
         Self::http(|request| Box::pin(echo(request))).await
+    }
+
+    /// A service of websockets, which sends messages back.
+    pub async fn websockets() -> Self {
+        Self::raw(|stream, _| {
+            Box::pin(async move {
+                let Ok(mut socket) = accept_async(stream).await else { return };
+                while let Some(Ok(message)) = socket.next().await {
+                    if message.is_text() || message.is_binary() {
+                        socket.send(message).await.unwrap();
+                    }
+                }
+            })
+        })
+        .await
     }
 }
 

@@ -6,7 +6,7 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_tungstenite::{
-    WebSocketStream, accept_async, client_async,
+    WebSocketStream, client_async,
     tungstenite::{Error, Message, client::IntoClientRequest},
 };
 
@@ -15,20 +15,6 @@ use super::{
     service::{Service, read_head},
     world::{State, World, good_token, host},
 };
-
-async fn websockets() -> Service {
-    Service::raw(|stream, _| {
-        Box::pin(async move {
-            let Ok(mut socket) = accept_async(stream).await else { return };
-            while let Some(Ok(message)) = socket.next().await {
-                if message.is_text() || message.is_binary() {
-                    socket.send(message).await.unwrap();
-                }
-            }
-        })
-    })
-    .await
-}
 
 async fn connect(
     world: &World,
@@ -44,7 +30,7 @@ async fn connect(
 
 #[tokio::test]
 async fn a_websocket_carries_messages_of_any_size_both_ways() {
-    let service = websockets().await;
+    let service = Service::websockets().await;
     let world = World::serving(service.port).await;
     let mut socket = connect(&world, &[]).await.unwrap();
     for length in [0, 1, 125, 126, 65_536, 1 << 20] {
@@ -61,7 +47,7 @@ async fn a_websocket_carries_messages_of_any_size_both_ways() {
 
 #[tokio::test]
 async fn many_websockets_are_open_at_once() {
-    let service = websockets().await;
+    let service = Service::websockets().await;
     let world = World::serving(service.port).await;
     let mut all = Vec::new();
     for _ in 0..100 {
@@ -77,7 +63,7 @@ async fn many_websockets_are_open_at_once() {
 
 #[tokio::test]
 async fn a_websocket_of_a_private_spark_needs_a_token() {
-    let service = websockets().await;
+    let service = Service::websockets().await;
     let world = World::new().await;
     world.sparks.put("api", false, service.port, State::Up);
     let refused = connect(&world, &[]).await;
@@ -89,7 +75,7 @@ async fn a_websocket_of_a_private_spark_needs_a_token() {
 
 #[tokio::test]
 async fn the_page_of_another_spark_opens_no_websocket_with_a_visitors_cookie() {
-    let service = websockets().await;
+    let service = Service::websockets().await;
     let world = World::new().await;
     world.sparks.put("api", false, service.port, State::Up);
     let cookie = format!("sparks-token={}", good_token());
