@@ -2,12 +2,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod gateway;
+#[path = "ssh/strangers.rs"]
+mod strangers;
 
 use std::{process::Stdio, sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use gateway::{ALICE, CA, Gateway, MALLORY, Options, PATIENCE, client, guest::Behaviour, public};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sparks_api::{Recording, SparkPhase};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
@@ -284,11 +285,7 @@ async fn a_spark_at_an_address_that_no_pod_can_have_does_not_answer() {
 async fn a_sleeping_spark_is_waited_for_and_the_client_sees_that() {
     let gateway = Gateway::start(Options::default()).await;
     let _guest = gateway.api().await;
-    gateway.sparks.change("api.team-a", |spark| {
-        let status = spark.status.as_mut().unwrap();
-        status.phase = SparkPhase::Sleeping;
-        status.sleeping_since = Some(Time("2026-01-01T00:00:00Z".parse().unwrap()));
-    });
+    gateway.sparks.fall_asleep("api.team-a");
     let mut client = gateway.ssh(&[API, "echo awake"]).spawn().unwrap();
     let mut errors = BufReader::new(client.stderr.take().unwrap()).lines();
     assert_eq!(errors.next_line().await.unwrap().unwrap(), "Waking api.team-a ...");

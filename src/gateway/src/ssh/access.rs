@@ -76,6 +76,9 @@ pub enum Refusal {
     /// Key or certificate are known, and not good here or now.
     #[error("{0}")]
     Denied(String),
+    /// It offers one key after the other.
+    #[error("too many keys were offered")]
+    Attempts,
 }
 
 impl Refusal {
@@ -88,6 +91,7 @@ impl Refusal {
             Self::UnknownKey => "unknown_key",
             Self::UnknownAuthority => "unknown_authority",
             Self::Denied(_) => "denied",
+            Self::Attempts => "attempts",
         }
     }
 }

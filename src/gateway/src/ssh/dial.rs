@@ -15,9 +15,10 @@ use socket2::SockRef;
 use sparks_api::{SSH_PORT, Spark};
 use sparks_ssh::transport::{PrivateKey, PublicKey, PublicKeyOrCertificate, guarded, tune};
 use tokio::{net::TcpStream, time::timeout};
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
+    ahead::Turn,
     place::Place,
     relay::{Link, Slot},
     sparks::Sparks,
@@ -189,22 +190,39 @@ pub struct Dial {
     pub way: Way,
     /// The connection.
     pub link: Link,
+    proven: CancellationToken,
+    turn: Option<Turn>,
 }
 
 impl Dial {
-    /// Begins.
+    /// Begins: with a turn for a client that has not proven who it is, which makes one attempt and wakes nothing.
     pub fn start<S: Sparks>(
         sparks: S,
         credentials: Credentials,
         place: Place,
         user: String,
         tapped: bool,
+        turn: Option<Turn>,
     ) -> Self {
-        let link = Link::new(tapped);
+        let (link, proven) = (Link::new(tapped), CancellationToken::new());
         let (slot, spark, login) = (link.guest.clone(), place.spark.clone(), user.clone());
-        let task = tokio::spawn(async move { dial(&sparks, &credentials, &spark, &login, &slot).await });
+        let proof = proven.clone();
+        let task =
+            tokio::spawn(async move { dial(&sparks, &credentials, &spark, &login, &slot, &proof).await });
         let way = Way { place, user, slot: link.guest.clone(), task: AbortOnDropHandle::new(task) };
-        Self { way, link }
+        let mut dial = Self { way, link, proven, turn };
+        if dial.turn.is_none() {
+            dial.prove();
+        }
+        dial
+    }
+
+    /// The client has proven who it is.
+    pub fn prove(&mut self) {
+        self.proven.cancel();
+        if let Some(turn) = self.turn.take() {
+            turn.proven();
+        }
     }
 
     /// Whether it is good for a login at this place: it goes on, or stands.
@@ -240,7 +258,18 @@ async fn dial<S: Sparks>(
     spark: &Key,
     user: &str,
     slot: &Slot,
+    proven: &CancellationToken,
 ) -> Result<Connected, DialError> {
+    if !proven.is_cancelled()
+        && let Some(awake) = sparks.up(spark)
+    {
+        match log_in(credentials, spark, &awake, user, slot).await {
+            Ok(guest) => return Ok(Connected { guest, woken: false }),
+            Err(error) if !error.is_passing() => return Err(error),
+            Err(_) => {}
+        }
+    }
+    proven.cancelled().await;
     let mut tries = Tries::new();
     loop {
         let awake = tries.awake(spark, credentials.port, sparks.awake(spark)).await?;

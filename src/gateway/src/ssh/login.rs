@@ -20,8 +20,9 @@ use sparks_ssh::{
 use tokio::sync::oneshot;
 
 use super::{
-    Shared,
+    MOST_ATTEMPTS, Shared,
     access::{self, Credential, Granted, Refusal, admit, signed_by},
+    ahead::Turn,
     dial::{Dial, Way},
     jump::{Jumper, recording},
     place::{self, Name, Place},
@@ -90,6 +91,10 @@ fn offered(offer: &PublicKeyOffer<'_>) -> Credential {
     }
 }
 
+fn is_tapped(entry: &Entry) -> bool {
+    recording(&entry.spark) != Recording::Off
+}
+
 /// A client, until it has authenticated.
 pub struct Login<S: Sparks> {
     shared: Arc<Shared<S>>,
@@ -97,7 +102,10 @@ pub struct Login<S: Sparks> {
     attempts: SharedAttempts,
     /// Lifts the limits of those who have not authenticated.
     limits: Option<(Guard, Startup)>,
+    /// Keys that it has offered, whether they were refused or not.
+    offers: usize,
     dial: Option<Dial>,
+    has_dialled: bool,
     accepted: Option<Accepted>,
     entered: Option<oneshot::Sender<Entered>>,
 }
@@ -112,7 +120,17 @@ impl<S: Sparks> Login<S> {
         entered: oneshot::Sender<Entered>,
     ) -> Self {
         let (limits, entered) = (Some(limits), Some(entered));
-        Self { shared, addresses, attempts, limits, dial: None, accepted: None, entered }
+        Self {
+            shared,
+            addresses,
+            attempts,
+            limits,
+            offers: 0,
+            dial: None,
+            has_dialled: false,
+            accepted: None,
+            entered,
+        }
     }
 
     /// Where a name leads: a Spark (that may not exist), or nowhere, which is the jump host.
@@ -162,7 +180,8 @@ impl<S: Sparks> Login<S> {
         }
     }
 
-    fn refuse(&self, name: &str, refusal: Refusal) -> Auth {
+    fn refuse(&mut self, name: &str, refusal: Refusal) -> Auth {
+        self.dial = None;
         self.shared.metrics.login(refusal.reason());
         let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         attempts.refused += 1;
@@ -185,14 +204,28 @@ impl<S: Sparks> Login<S> {
         Auth::Accept
     }
 
-    /// Begins to connect to the guest, if that isn't done already.
+    /// Connects to the guest for a client that has proven who it is, if that isn't done already.
     fn dial(&mut self, entry: &Entry, place: &Place, user: &str) {
-        let tapped = recording(&entry.spark) != Recording::Off;
-        if self.dial.as_ref().is_some_and(|dial| dial.is_for(place, user, tapped)) {
-            return;
+        let ahead = self.dial.take().filter(|dial| dial.is_for(place, user, is_tapped(entry)));
+        let mut dial = ahead.unwrap_or_else(|| self.start(entry, place, user, None));
+        dial.prove();
+        self.dial = Some(dial);
+    }
+
+    /// Begins to connect while the client signs: once, because neither a public key nor a certificate is a secret.
+    fn dial_ahead(&mut self, entry: &Entry, place: &Place, user: &str) {
+        if !self.has_dialled
+            && self.shared.sparks.up(&place.spark).is_some()
+            && let Some(turn) = self.shared.unproven.begin(&place.spark)
+        {
+            self.has_dialled = true;
+            self.dial = Some(self.start(entry, place, user, Some(turn)));
         }
+    }
+
+    fn start(&self, entry: &Entry, place: &Place, user: &str, turn: Option<Turn>) -> Dial {
         let (sparks, credentials) = (self.shared.sparks.clone(), self.shared.credentials.clone());
-        self.dial = Some(Dial::start(sparks, credentials, place.clone(), user.into(), tapped));
+        Dial::start(sparks, credentials, place.clone(), user.into(), is_tapped(entry), turn)
     }
 
     /// Lets the client in: what it sends from now on is for somebody else.
@@ -204,7 +237,7 @@ impl<S: Sparks> Login<S> {
                 Some(Entered::Jump(Jumper { credential, client: self.addresses.client }, packets))
             }
             Accepted::Spark { entry, granted, .. } => {
-                let Dial { way, link } = self.dial.take()?;
+                let Dial { way, link, .. } = self.dial.take()?;
                 let Link { client: (received, to_send), first, between, .. } = link;
                 let context = Context {
                     client: self.addresses.client,
@@ -235,15 +268,16 @@ impl<S: Sparks> Handler for Login<S> {
         name: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Self::Error> {
+        // russh counts those that are refused.
+        self.offers += 1;
+        if self.offers > MOST_ATTEMPTS {
+            return Ok(self.refuse(name, Refusal::Attempts));
+        }
         match self.check(name, &offered(&offer)) {
             Ok(accepted) => {
                 self.reached(Stage::Known);
-                // Neither a public key nor a certificate is a secret, so they wake nothing; but a guest that is there can be
-                // asked ahead.
-                if let Accepted::Spark { entry, place, user, .. } = &accepted
-                    && matches!(state(&entry.spark, Wanted::Address), State::Up(_))
-                {
-                    self.dial(entry, place, user);
+                if let Accepted::Spark { entry, place, user, .. } = &accepted {
+                    self.dial_ahead(entry, place, user);
                 }
                 Ok(Auth::Accept)
             }

@@ -5,6 +5,7 @@
 //! is in them.
 
 pub mod access;
+mod ahead;
 pub mod authorities;
 mod connection;
 pub mod dial;
@@ -33,6 +34,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub(crate) use self::jump::recording;
 use self::{
     access::Circumstances,
+    ahead::Unproven,
     authorities::Authorities,
     dial::{Credentials, Guests},
     sparks::Sparks,
@@ -80,6 +82,7 @@ pub(crate) struct Shared<S> {
     pub credentials: Credentials,
     pub config: Arc<russh::server::Config>,
     pub startups: Startups,
+    pub unproven: Unproven,
 }
 
 impl<S: Sparks> Shared<S> {
@@ -102,6 +105,7 @@ impl<S: Sparks> Shared<S> {
             credentials: Credentials::new(keys.login, guests),
             config: Arc::new(config),
             startups: Startups::new(startups),
+            unproven: Unproven::default(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the SSH server needs of the directory.
 
-use crate::directory::{Awake, Directory, Entry, Fingerprint, Key, Trust, WakeError};
+use crate::directory::{Awake, Directory, Entry, Fingerprint, Key, State, Trust, WakeError, Wanted, state};
 
 /// What the SSH server needs of the directory.
 pub trait Sparks: Clone + Send + Sync + 'static {
@@ -8,6 +8,8 @@ pub trait Sparks: Clone + Send + Sync + 'static {
     fn entry(&self, key: &Key) -> Option<Entry>;
     /// Whether any Spark trusts a key.
     fn trusts(&self, key: &Fingerprint) -> Trust;
+    /// The pod of a Spark that is up. Wakes nothing.
+    fn up(&self, key: &Key) -> Option<Awake>;
     /// Waits for a pod to connect to, and wakes the Spark for it.
     fn awake(&self, key: &Key) -> impl Future<Output = Result<Awake, WakeError>> + Send;
     /// Somebody has come.
@@ -21,6 +23,14 @@ impl Sparks for Directory {
 
     fn trusts(&self, key: &Fingerprint) -> Trust {
         Directory::trusts(self, key)
+    }
+
+    fn up(&self, key: &Key) -> Option<Awake> {
+        let spark = self.entry(key)?.spark;
+        match state(&spark, Wanted::Address) {
+            State::Up(ip) => Some(Awake { spark, ip, woken: false }),
+            _ => None,
+        }
     }
 
     async fn awake(&self, key: &Key) -> Result<Awake, WakeError> {

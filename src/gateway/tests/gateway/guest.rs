@@ -1,6 +1,12 @@
 //! Guests: what a Spark's SSH server is to the gateway.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use russh::server::{self, Auth, Handler, Session, VerifiedPublicKey};
@@ -44,6 +50,7 @@ pub struct Guest {
     pub ended: mpsc::UnboundedReceiver<Option<String>>,
     /// The user and the context of each connection.
     pub entered: mpsc::UnboundedReceiver<(String, Option<Context>)>,
+    connections: Arc<AtomicUsize>,
     _tasks: JoinSet<()>,
 }
 
@@ -52,10 +59,13 @@ impl Guest {
         let listener = TcpListener::bind(address).await.unwrap();
         let (enters, entered) = mpsc::unbounded_channel();
         let (ends, ended) = mpsc::unbounded_channel();
+        let connections = Arc::<AtomicUsize>::default();
+        let count = connections.clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
                 let (enters, ends) = (enters.clone(), ends.clone());
                 connections.spawn(async move {
                     let user = connection(stream, seed, behaviour, enters).await;
@@ -63,7 +73,12 @@ impl Guest {
                 });
             }
         });
-        Self { ended, entered, _tasks: tasks }
+        Self { ended, entered, connections, _tasks: tasks }
+    }
+
+    /// How many connections it has accepted.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 }
 

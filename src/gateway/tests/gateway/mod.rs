@@ -4,6 +4,7 @@
 pub mod client;
 pub mod guest;
 pub mod sparks;
+pub mod stranger;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 

@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sparks_api::{Spark, SparkPhase, SparkSpec, SparkStatus, SshStatus};
 use sparks_gateway::{
     directory::{Awake, Entry, Fingerprint, Key, Trust, WakeError, fingerprint, is_of_a_pod},
@@ -25,6 +26,7 @@ struct Inner {
     sparks: Mutex<HashMap<Key, Entry>>,
     changed: watch::Sender<()>,
     pub lookups: AtomicUsize,
+    pub uses: AtomicUsize,
 }
 
 pub fn spark_key(name: &str) -> Key {
@@ -68,6 +70,19 @@ impl FakeSparks {
         self.0.lookups.load(Ordering::Relaxed)
     }
 
+    /// How often one was to be woken, or said to be in use.
+    pub fn uses(&self) -> usize {
+        self.0.uses.load(Ordering::Relaxed)
+    }
+
+    pub fn fall_asleep(&self, name: &str) {
+        self.change(name, |spark| {
+            let status = spark.status.as_mut().unwrap();
+            status.phase = SparkPhase::Sleeping;
+            status.sleeping_since = Some(Time("2026-01-01T00:00:00Z".parse().unwrap()));
+        });
+    }
+
     fn any(&self, authority: bool, fits: impl Fn(&Fingerprint) -> bool) -> bool {
         let sparks = self.0.sparks.lock().unwrap();
         let mut lines = sparks.values().flat_map(|entry| entry.keys.iter());
@@ -85,7 +100,16 @@ impl Sparks for FakeSparks {
         Trust { login: self.any(false, |own| own == key), authority: self.any(true, |own| own == key) }
     }
 
+    fn up(&self, key: &Key) -> Option<Awake> {
+        let spark = self.entry(key)?.spark;
+        let status = spark.status.clone().filter(|status| status.phase == SparkPhase::Running)?;
+        // The guests of these tests have addresses of this machine.
+        let ip = status.pod_ip?.parse().ok().filter(|ip: &IpAddr| ip.is_loopback())?;
+        spark.spec.lifecycle.running.then_some(Awake { spark, ip, woken: false })
+    }
+
     async fn awake(&self, key: &Key) -> Result<Awake, WakeError> {
+        self.0.uses.fetch_add(1, Ordering::Relaxed);
         let mut changed = self.0.changed.subscribe();
         let mut woken = false;
         loop {
@@ -107,5 +131,7 @@ impl Sparks for FakeSparks {
         }
     }
 
-    fn active(&self, _: &Key) {}
+    fn active(&self, _: &Key) {
+        self.0.uses.fetch_add(1, Ordering::Relaxed);
+    }
 }
