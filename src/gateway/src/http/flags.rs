@@ -16,6 +16,9 @@ pub struct Flags {
     /// The same from one address (IPv4) or one /64 (IPv6); without effect with --http-trust-forwarded.
     #[arg(long, env = "SPARKS_HTTP_MAX_CONNECTIONS_PER_SOURCE", default_value_t = 512)]
     pub http_max_connections_per_source: usize,
+    /// Requests at once from one such source that wait for an answer; without effect with --http-trust-forwarded.
+    #[arg(long, env = "SPARKS_HTTP_MAX_REQUESTS_PER_SOURCE", default_value_t = 2048)]
+    pub http_max_requests_per_source: usize,
     /// How long a client may take to send the head of a request.
     #[arg(long, env = "SPARKS_HTTP_HEADER_TIMEOUT", default_value = "15s", value_parser = duration)]
     pub http_header_timeout: Duration,
@@ -30,6 +33,7 @@ impl Default for Flags {
             http_trust_forwarded: false,
             http_max_connections: 16_384,
             http_max_connections_per_source: 512,
+            http_max_requests_per_source: 2048,
             http_header_timeout: Duration::from_secs(15),
             http_idle_timeout: Duration::from_secs(120),
         }

@@ -1,4 +1,8 @@
 //! The access keys of namespaces, kept for a short while.
+//!
+//! Strangers choose which namespaces are asked for, and each that is new costs a read. So there are two lanes: a key that is
+//! known is renewed while it is used, in a lane where only namespaces wait that have one; all other reads have a budget of
+//! their own, and whoever comes when it is spent is told to try again.
 
 use std::{
     collections::HashMap,
@@ -6,28 +10,42 @@ use std::{
     time::Duration,
 };
 
-use futures::future::BoxFuture;
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use spark_client::access::{Key, SECRET};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::Instant,
+    task::AbortHandle,
+    time::{Instant, sleep_until, timeout},
 };
 
-/// How long a key is used before it is read again: so long does a revoked one go on to work.
+/// How long a key is used that was not read again: so long does a revoked one go on to work.
 const KEPT: Duration = Duration::from_secs(30);
+/// After this it is read again while it is used, so that where somebody comes often, nobody waits for that.
+const RENEWED: Duration = Duration::from_secs(20);
 /// How long it is remembered that there is none: so long does a visitor wait who came before the key was made.
 const MISSED: Duration = Duration::from_secs(2);
 /// How long a key is not read again though it did not sign what somebody shows, who may have made that up.
 const TRUSTED: Duration = Duration::from_secs(2);
-/// How long an old key is used while the API server doesn't answer.
+/// How long an old key is used while the API server doesn't answer,
 const STALE: Duration = Duration::from_secs(600);
-/// Namespaces that are remembered.
-const MOST: usize = 4096;
-/// Reads at the same time, and how long each counts at least: strangers can make the gateway read at most 100 per second.
-const READS: usize = 4;
-const READ_COUNTS: Duration = Duration::from_millis(40);
+/// which is given so long,
+const READ_WITHIN: Duration = Duration::from_secs(5);
+/// and is then not asked again for so long.
+const PAUSE: Duration = Duration::from_secs(2);
+/// How long it is remembered that a namespace has a key, which is then read as one that is known.
+const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
+/// From so many namespaces on those are forgotten of which nothing is known any more.
+const MANY: usize = 4096;
+/// Known keys that are read at the same time.
+const RENEWALS: usize = 16;
+/// Other reads at the same time, and how long each counts at least: strangers can make the gateway read 100 per second.
+const READS: usize = 64;
+const READ_COUNTS: Duration = Duration::from_millis(640);
 
 /// The key can't be read now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +55,12 @@ pub struct Unavailable {
     pub namespace: String,
     /// What the API server said.
     pub message: String,
+}
+
+impl Unavailable {
+    fn new(namespace: &str, message: impl ToString) -> Self {
+        Self { namespace: namespace.into(), message: message.to_string() }
+    }
 }
 
 /// A key, or nothing when the namespace has none.
@@ -57,10 +81,9 @@ pub struct Secrets(pub Client);
 
 impl Keys for Secrets {
     fn key<'a>(&'a self, namespace: &'a str) -> BoxFuture<'a, Found> {
-        let failed = |message: String| Unavailable { namespace: namespace.into(), message };
         Box::pin(async move {
             let api = Api::<Secret>::namespaced(self.0.clone(), namespace);
-            let secret = api.get_opt(SECRET).await.map_err(|error| failed(error.to_string()))?;
+            let secret = api.get_opt(SECRET).await.map_err(|error| Unavailable::new(namespace, error))?;
             let Some(secret) = secret else { return Ok(None) };
             match Key::of(&secret) {
                 Ok(key) => Ok(Some(Arc::new(key))),
@@ -74,217 +97,224 @@ impl Keys for Secrets {
 }
 
 /// Remembers keys for a short while. All who ask for one at the same time share a read.
-pub struct Kept<K> {
+pub struct Kept<K>(Arc<Inner<K>>);
+
+struct Inner<K> {
     keys: K,
-    kept: Mutex<HashMap<String, Arc<Entry>>>,
+    kept: Mutex<HashMap<String, Entry>>,
+    renewals: Arc<Semaphore>,
     reads: Arc<Semaphore>,
 }
 
-#[derive(Default)]
-struct Entry(tokio::sync::Mutex<Option<Known>>);
+/// A read, which goes on though nobody waits for it.
+#[derive(Clone)]
+struct Reading {
+    found: Shared<BoxFuture<'static, Found>>,
+    task: AbortHandle,
+}
 
+#[derive(Default)]
+struct Entry {
+    known: Option<Known>,
+    reading: Option<Reading>,
+}
+
+#[derive(Clone)]
 struct Known {
     key: Option<Arc<Key>>,
     since: Instant,
+    /// When it could not be read again.
+    failed: Option<Instant>,
+}
+
+/// What somebody gets who asks for a key.
+enum Look {
+    Known(Option<Arc<Key>>),
+    /// The last one is too old, and good enough only if there is no other.
+    Renewing(Reading, Option<Arc<Key>>),
+    Reading(Reading),
+}
+
+/// A read's right to begin.
+enum Turn {
+    Renewal,
+    Read(OwnedSemaphorePermit),
 }
 
 impl Known {
-    fn is_fresh(&self) -> bool {
-        self.since.elapsed() < if self.key.is_some() { KEPT } else { MISSED }
+    fn is_remembered(&self) -> bool {
+        self.since.elapsed() < if self.key.is_some() { REMEMBERED } else { MISSED }
+    }
+
+    fn is_usable(&self) -> bool {
+        self.key.is_none() || self.since.elapsed() < STALE
+    }
+
+    fn has_just_failed(&self) -> bool {
+        self.failed.is_some_and(|at| at.elapsed() < PAUSE)
+    }
+
+    fn is_due(&self) -> bool {
+        self.key.is_some() && self.since.elapsed() >= RENEWED && !self.has_just_failed()
+    }
+
+    fn is_too_old(&self) -> bool {
+        self.key.is_some() && self.since.elapsed() >= KEPT && self.failed.is_none()
+    }
+}
+
+impl Entry {
+    fn known(&self) -> Option<&Known> {
+        self.known.as_ref().filter(|known| known.is_remembered())
+    }
+
+    fn reading(&self) -> Option<&Reading> {
+        self.reading.as_ref().filter(|reading| !reading.task.is_finished())
     }
 }
 
 impl<K: Keys> Kept<K> {
     /// Remembers what `keys` finds.
     pub fn new(keys: K) -> Self {
-        Self { keys, kept: Mutex::default(), reads: Arc::new(Semaphore::new(READS)) }
+        let (renewals, reads) = (Arc::new(Semaphore::new(RENEWALS)), Arc::new(Semaphore::new(READS)));
+        Self(Arc::new(Inner { keys, kept: Mutex::default(), renewals, reads }))
     }
+}
 
-    fn entry(&self, namespace: &str) -> Arc<Entry> {
-        let mut kept = self.kept();
-        if let Some(entry) = kept.get(namespace) {
-            return entry.clone();
-        }
-        if kept.len() >= MOST {
-            // An entry that can't be locked is in use.
-            kept.retain(|_, entry| {
-                entry.0.try_lock().map_or(true, |known| known.as_ref().is_some_and(Known::is_fresh))
-            });
-        }
-        let entry = Arc::new(Entry::default());
-        if kept.len() < MOST {
-            kept.insert(namespace.into(), entry.clone());
-        }
-        entry
-    }
-
-    fn kept(&self) -> MutexGuard<'_, HashMap<String, Arc<Entry>>> {
+impl<K: Keys> Inner<K> {
+    fn kept(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn read(&self, namespace: &str) -> Found {
-        // The semaphore is never closed.
-        let permit = self.reads.clone().acquire_owned().await.ok();
-        self.read_with(namespace, permit).await
+    fn look(self: &Arc<Self>, namespace: &str) -> Result<Look, Unavailable> {
+        let mut kept = self.kept();
+        let Some(known) = kept.get(namespace).and_then(Entry::known).cloned() else {
+            return self.first(&mut kept, namespace).map(Look::Reading);
+        };
+        let entry = kept.entry(namespace.into()).or_default();
+        if !known.is_usable() {
+            return Ok(Look::Reading(self.reading(entry, namespace, Turn::Renewal)));
+        }
+        let reading = known.is_due().then(|| self.reading(entry, namespace, Turn::Renewal));
+        Ok(match reading {
+            Some(reading) if known.is_too_old() => Look::Renewing(reading, known.key),
+            _ => Look::Known(known.key),
+        })
     }
 
-    async fn read_with(&self, namespace: &str, permit: Option<OwnedSemaphorePermit>) -> Found {
-        let found = self.keys.key(namespace).await;
-        tokio::spawn(async move {
-            tokio::time::sleep(READ_COUNTS).await;
-            drop(permit);
-        });
-        found
+    /// The read of a namespace of which nothing is known.
+    fn first(
+        self: &Arc<Self>,
+        kept: &mut HashMap<String, Entry>,
+        namespace: &str,
+    ) -> Result<Reading, Unavailable> {
+        if let Some(reading) = kept.get(namespace).and_then(Entry::reading) {
+            return Ok(reading.clone());
+        }
+        let spent =
+            |_| Unavailable::new(namespace, "too many others are asked for that are not known either");
+        let turn = self.reads.clone().try_acquire_owned().map(Turn::Read).map_err(spent)?;
+        if kept.len() >= MANY {
+            kept.retain(|_, entry| entry.known().is_some() || entry.reading().is_some());
+        }
+        Ok(self.reading(kept.entry(namespace.into()).or_default(), namespace, turn))
     }
+
+    /// The read that goes on, or a new one.
+    fn reading(self: &Arc<Self>, entry: &mut Entry, namespace: &str, turn: Turn) -> Reading {
+        if let Some(reading) = entry.reading() {
+            return reading.clone();
+        }
+        let (this, name) = (self.clone(), namespace.to_owned());
+        let read = tokio::spawn(async move {
+            let late = |_| Err(Unavailable::new(&name, "the API server doesn't answer"));
+            let found = timeout(READ_WITHIN, this.read(&name, turn)).await.unwrap_or_else(late);
+            this.learn(&name, &found);
+            found
+        });
+        let name = namespace.to_owned();
+        let ended = move |_| Err(Unavailable::new(&name, "the gateway is ending"));
+        let task = read.abort_handle();
+        let found = read.map(|found| found.unwrap_or_else(ended)).boxed().shared();
+        entry.reading.insert(Reading { found, task }).clone()
+    }
+
+    async fn read(&self, namespace: &str, turn: Turn) -> Found {
+        // The semaphore is never closed.
+        let _turn = match turn {
+            Turn::Renewal => self.renewals.clone().acquire_owned().await.ok().map(Arc::new),
+            Turn::Read(permit) => Some(counting(permit)),
+        };
+        self.keys.key(namespace).await
+    }
+
+    fn learn(&self, namespace: &str, found: &Found) {
+        let mut kept = self.kept();
+        let entry = kept.entry(namespace.into()).or_default();
+        match (found, &mut entry.known) {
+            (Ok(key), known) => {
+                *known = Some(Known { key: key.clone(), since: Instant::now(), failed: None });
+            }
+            (Err(error), known) => {
+                tracing::warn!(%error, "an access key could not be read");
+                if let Some(known) = known {
+                    known.failed = Some(Instant::now());
+                }
+            }
+        }
+    }
+
+    /// The read to wait for, or what is known instead.
+    fn look_after(self: &Arc<Self>, namespace: &str, old: &Arc<Key>) -> Result<Reading, Option<Arc<Key>>> {
+        let mut kept = self.kept();
+        let entry = kept.get_mut(namespace).ok_or_else(|| Some(old.clone()))?;
+        let known = entry.known().ok_or_else(|| Some(old.clone()))?.clone();
+        let is_old = known.key.as_ref().is_some_and(|key| Arc::ptr_eq(key, old));
+        if !is_old || known.since.elapsed() < TRUSTED || known.has_just_failed() {
+            return Err(known.key);
+        }
+        if let Some(reading) = entry.reading() {
+            return Ok(reading.clone());
+        }
+        // Whoever shows nonsense keeps nobody waiting who has a token.
+        let permit = self.reads.clone().try_acquire_owned().map_err(|_| known.key)?;
+        Ok(self.reading(entry, namespace, Turn::Read(permit)))
+    }
+}
+
+/// Counts for as long as it is held, and at least for [`READ_COUNTS`].
+fn counting(permit: OwnedSemaphorePermit) -> Arc<OwnedSemaphorePermit> {
+    let (permit, until) = (Arc::new(permit), Instant::now() + READ_COUNTS);
+    let held = permit.clone();
+    tokio::spawn(async move {
+        sleep_until(until).await;
+        drop(held);
+    });
+    permit
 }
 
 impl<K: Keys> Keys for Kept<K> {
     fn key<'a>(&'a self, namespace: &'a str) -> BoxFuture<'a, Found> {
         Box::pin(async move {
-            let entry = self.entry(namespace);
-            let mut known = entry.0.lock().await;
-            if let Some(known) = known.as_ref().filter(|known| known.is_fresh()) {
-                return Ok(known.key.clone());
-            }
-            match self.read(namespace).await {
-                Ok(key) => {
-                    *known = Some(Known { key: key.clone(), since: Instant::now() });
-                    Ok(key)
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "an access key could not be read");
-                    let old = known.as_ref().filter(|old| old.key.is_some() && old.since.elapsed() < STALE);
-                    old.map(|old| old.key.clone()).ok_or(error)
-                }
+            match self.0.look(namespace)? {
+                Look::Known(key) => Ok(key),
+                Look::Renewing(reading, old) => reading.found.await.or(Ok(old)),
+                Look::Reading(reading) => reading.found.await,
             }
         })
     }
 
     fn key_after<'a>(&'a self, namespace: &'a str, old: &'a Arc<Key>) -> BoxFuture<'a, Found> {
         Box::pin(async move {
-            let entry = self.entry(namespace);
-            let mut known = entry.0.lock().await;
-            let Some(Known { key, since }) = known.as_ref() else { return Ok(Some(old.clone())) };
-            let is_old = key.as_ref().is_some_and(|key| Arc::ptr_eq(key, old));
-            if !is_old || since.elapsed() < TRUSTED {
-                return Ok(key.clone());
+            match self.0.look_after(namespace, old) {
+                Ok(reading) => reading.found.await,
+                Err(key) => Ok(key),
             }
-            // Whoever shows nonsense keeps nobody waiting who has a token.
-            let Ok(permit) = self.reads.clone().try_acquire_owned() else { return Ok(key.clone()) };
-            let key = self.read_with(namespace, Some(permit)).await?;
-            *known = Some(Known { key: key.clone(), since: Instant::now() });
-            Ok(key)
         })
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use super::*;
-
-    #[derive(Clone, Copy)]
-    enum Says {
-        Key,
-        None,
-        Error,
-    }
-
-    struct Fake {
-        says: Mutex<Says>,
-        reads: AtomicUsize,
-    }
-
-    impl Keys for Fake {
-        fn key<'a>(&'a self, namespace: &'a str) -> BoxFuture<'a, Found> {
-            self.reads.fetch_add(1, Ordering::Relaxed);
-            let says = *self.says.lock().unwrap();
-            Box::pin(async move {
-                tokio::task::yield_now().await;
-                match says {
-                    Says::Key => Ok(Some(Arc::new(Key::new(&[1; 32]).unwrap()))),
-                    Says::None => Ok(None),
-                    Says::Error => Err(Unavailable { namespace: namespace.into(), message: String::new() }),
-                }
-            })
-        }
-    }
-
-    fn kept(says: Says) -> Kept<Fake> {
-        Kept::new(Fake { says: Mutex::new(says), reads: AtomicUsize::new(0) })
-    }
-
-    impl Kept<Fake> {
-        fn reads(&self) -> usize {
-            self.keys.reads.load(Ordering::Relaxed)
-        }
-
-        fn now(&self, says: Says) {
-            *self.keys.says.lock().unwrap() = says;
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_key_is_read_once_by_all_who_ask_and_again_after_a_while() {
-        let kept = kept(Says::Key);
-        let all = futures::future::join_all((0..100).map(|_| kept.key("a"))).await;
-        assert!(all.iter().all(|found| found.as_ref().unwrap().is_some()));
-        assert_eq!(kept.reads(), 1);
-        kept.now(Says::None);
-        tokio::time::advance(KEPT).await;
-        assert!(kept.key("a").await.unwrap().is_none(), "a key that was deleted opens nothing more");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_key_that_did_not_sign_is_read_again_but_not_as_often_as_somebody_asks() {
-        let kept = kept(Says::Key);
-        let old = kept.key("a").await.unwrap().unwrap();
-        for _ in 0..100 {
-            assert!(Arc::ptr_eq(&kept.key_after("a", &old).await.unwrap().unwrap(), &old));
-        }
-        assert_eq!(kept.reads(), 1);
-        tokio::time::advance(TRUSTED).await;
-        let new = kept.key_after("a", &old).await.unwrap().unwrap();
-        assert!(!Arc::ptr_eq(&new, &old));
-        // All who still have the old one share that read.
-        assert!(Arc::ptr_eq(&kept.key_after("a", &old).await.unwrap().unwrap(), &new));
-        assert_eq!(kept.reads(), 2);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn that_there_is_no_key_is_soon_forgotten() {
-        let kept = kept(Says::None);
-        assert!(kept.key("a").await.unwrap().is_none());
-        kept.now(Says::Key);
-        assert!(kept.key("a").await.unwrap().is_none());
-        tokio::time::advance(MISSED).await;
-        assert!(kept.key("a").await.unwrap().is_some());
-        assert_eq!(kept.reads(), 2);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_known_key_outlives_an_api_server_that_does_not_answer_but_not_forever() {
-        let kept = kept(Says::Key);
-        assert!(kept.key("a").await.unwrap().is_some());
-        kept.now(Says::Error);
-        tokio::time::advance(STALE / 2).await;
-        assert!(kept.key("a").await.unwrap().is_some());
-        tokio::time::advance(STALE).await;
-        assert!(kept.key("a").await.is_err());
-        assert!(kept.key("b").await.is_err());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn strangers_who_name_many_namespaces_fill_no_memory_and_make_few_reads() {
-        let kept = kept(Says::None);
-        let before = Instant::now();
-        for index in 0..MOST + 500 {
-            assert!(kept.key(&format!("n{index}")).await.unwrap().is_none());
-        }
-        assert!(kept.kept().len() <= MOST);
-        let per_second = (MOST + 500) as f64 / before.elapsed().as_secs_f64();
-        assert!(per_second <= 101.0, "{per_second} reads per second");
-    }
-}
+#[path = "keys_tests.rs"]
+mod tests;

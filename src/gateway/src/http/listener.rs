@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use http::Request;
+use http::{HeaderValue, Request, Response, StatusCode, header::RETRY_AFTER};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -15,12 +15,13 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Flags,
+    Flags, answer,
+    body::Body,
     dial::{BUFFER, prepared},
     headers::Peer,
     phase::{Phase, Watched},
     proxy::{Client, Gateway},
-    slots::{Slot, Slots},
+    slots::{Share, Slot, Slots},
 };
 
 /// Pause after the system refused to accept, as it does when there are no file descriptors left.
@@ -29,9 +30,13 @@ const PAUSE: Duration = Duration::from_millis(50);
 const SWEEP: Duration = Duration::from_secs(10);
 /// Requests that a client may have on one connection of HTTP/2.
 const STREAMS: u32 = 128;
-/// Bytes of a client's that nobody reads yet, on one stream and on one connection.
+/// Bytes of a client's that nobody reads yet, on one stream,
 const STREAM_WINDOW: u32 = 128 << 10;
+/// on each of the first connections of its source: many, so that a few uploads that nobody reads hold up no others,
 const CONNECTION_WINDOW: u32 = 2 << 20;
+const WIDE: usize = 32;
+/// and on each further one, so that all of one source are far from what the gateway's memory can hold.
+const NARROW_WINDOW: u32 = 256 << 10;
 /// How often a client of HTTP/2 is asked whether it is there, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(30);
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\n\
@@ -43,7 +48,8 @@ pub type Io = TokioIo<Watched<TcpStream>>;
 /// What all connections share.
 struct Server {
     gateway: Arc<Gateway>,
-    builder: auto::Builder<TokioExecutor>,
+    wide: auto::Builder<TokioExecutor>,
+    narrow: auto::Builder<TokioExecutor>,
     tasks: TaskTracker,
     stop: CancellationToken,
     head: Duration,
@@ -53,12 +59,18 @@ struct Server {
 /// Serves until `stop`, and then until every request and every tunnel has ended.
 pub async fn serve(listener: TcpListener, gateway: Arc<Gateway>, flags: &Flags, stop: CancellationToken) {
     // Behind a proxy all come from it.
-    let per_source =
-        if flags.http_trust_forwarded { usize::MAX } else { flags.http_max_connections_per_source };
-    let slots = Slots::new(flags.http_max_connections, per_source, gateway.metrics.connections.clone());
+    let share = match flags.http_trust_forwarded {
+        true => Share { connections: usize::MAX, requests: usize::MAX },
+        false => Share {
+            connections: flags.http_max_connections_per_source,
+            requests: flags.http_max_requests_per_source,
+        },
+    };
+    let slots = Slots::new(flags.http_max_connections, share, gateway.metrics.connections.clone());
     let server = Arc::new(Server {
         gateway,
-        builder: builder(),
+        wide: builder(CONNECTION_WINDOW),
+        narrow: builder(NARROW_WINDOW),
         tasks: TaskTracker::new(),
         stop: stop.clone(),
         head: flags.http_header_timeout,
@@ -77,7 +89,7 @@ pub async fn serve(listener: TcpListener, gateway: Arc<Gateway>, flags: &Flags, 
     server.tasks.wait().await;
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
+fn builder(window: u32) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // Phase does that.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(BUFFER);
@@ -87,7 +99,7 @@ fn builder() -> auto::Builder<TokioExecutor> {
         .enable_connect_protocol()
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(window)
         .max_send_buf_size(BUFFER)
         .max_header_list_size(BUFFER as u32)
         .keep_alive_interval(PING)
@@ -125,6 +137,15 @@ impl Server {
         let _ = stream.try_write(TOO_MANY);
     }
 
+    fn busy(&self) -> Response<Body> {
+        let (metrics, status) = (&self.gateway.metrics, StatusCode::SERVICE_UNAVAILABLE);
+        metrics.failed("busy");
+        metrics.answered(status);
+        let mut answer = answer::text(status, "too many requests from this address wait for an answer.\n");
+        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        answer
+    }
+
     fn accepted(self: Arc<Self>, stream: TcpStream, address: SocketAddr, slot: Slot) {
         match prepared(stream) {
             Ok(stream) => {
@@ -137,6 +158,7 @@ impl Server {
     /// One connection, until it ends, changes its protocol, or does nothing for too long.
     async fn connection(self: Arc<Self>, stream: TcpStream, address: SocketAddr, slot: Slot) {
         let phase = Phase::new();
+        let builder = if slot.others < WIDE { &self.wide } else { &self.narrow };
         let client = Arc::new(Client {
             peer: Peer::new(address),
             slot: Arc::new(slot),
@@ -146,13 +168,16 @@ impl Server {
         let service = service_fn(|request: Request<Incoming>| {
             let (server, client, open) = (self.clone(), client.clone(), phase.begin());
             async move {
-                let mut response = server.gateway.handle(&client, request).await;
+                let mut response = match client.slot.request() {
+                    Some(_waiting) => server.gateway.handle(&client, request).await,
+                    None => server.busy(),
+                };
                 response.body_mut().hold(open);
                 Ok::<_, Infallible>(response)
             }
         });
         let stream: Io = TokioIo::new(Watched::new(stream, phase.clone()));
-        let mut connection = std::pin::pin!(self.builder.serve_connection_with_upgrades(stream, service));
+        let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(stream, service));
         let mut checks = interval_at(Instant::now() + self.head, self.head);
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_ending = false;

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    client::{Http1, ask, empty, get, raw},
+    client::{Answer, Http1, ask, empty, get, http2, raw},
     service::Service,
     world::{State, World, host},
 };
@@ -84,6 +84,63 @@ async fn a_source_has_so_many_connections_and_is_told_so() {
     for client in &mut clients {
         assert_eq!(client.ask(get("api", "/", &[])).await.status, 200);
     }
+}
+
+#[tokio::test]
+async fn so_many_requests_of_a_source_wait_and_further_ones_are_told_to_come_again() {
+    let service = Service::echo().await;
+    let flags = Flags { http_max_requests_per_source: 2, ..Flags::default() };
+    let world = World::with(flags, None).await;
+    world.sparks.put("api", true, service.port, State::Asleep);
+    world.sparks.put("web", true, service.port, State::Up);
+    let mut client = http2(&world).await;
+    let waiting = [(); 2].map(|()| tokio::spawn(client.send_request(get_by_http2("api"))));
+    while world.sparks.waits() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let refused = Answer::of(client.send_request(get_by_http2("web")).await.unwrap()).await;
+    assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (503, "1"));
+    assert_eq!(refused.body, "too many requests from this address wait for an answer.\n");
+    world.sparks.set("api", State::Up);
+    for answer in waiting {
+        assert_eq!(answer.await.unwrap().unwrap().status(), 200);
+    }
+    assert_eq!(ask(&world, get("web", "/", &[])).await.status, 200);
+}
+
+fn get_by_http2(name: &str) -> Request<super::client::Body> {
+    Request::get(format!("http://{}/", host(name))).body(empty()).unwrap()
+}
+
+/// What a new connection of HTTP/2 may send before somebody reads it: the increment of its window (RFC 9113, section 6.9)
+/// and the 65,535 bytes that it has from the start.
+async fn window(stream: &mut TcpStream) -> u32 {
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.unwrap();
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        stream.read_exact(&mut payload).await.unwrap();
+        if head[3] == 8 && head[5..] == [0; 4] {
+            return 65_535 + u32::from_be_bytes(payload.try_into().unwrap());
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_all_connections_of_a_source_send_unread_is_far_from_the_memory_that_there_is() {
+    let flags = Flags::default();
+    let world = World::with(flags, None).await;
+    let (mut connections, mut all, mut first) = (Vec::new(), 0, 0);
+    for _ in 0..flags.http_max_connections_per_source {
+        let mut stream = TcpStream::connect(world.address).await.unwrap();
+        let window = window(&mut stream).await;
+        first = first.max(window);
+        all += window;
+        connections.push(stream);
+    }
+    assert!(all <= 256 << 20, "{all} bytes, of 1 GiB in the chart");
+    assert!(first >= 1 << 20, "{first} bytes are few for who has a single connection");
 }
 
 #[tokio::test]
