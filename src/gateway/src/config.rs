@@ -60,6 +60,9 @@ pub struct SshLimits {
     /// SSH connections at once.
     #[arg(long, env = "SPARKS_SSH_MAX_CONNECTIONS", default_value_t = 4096)]
     pub ssh_max_connections: usize,
+    /// SSH connections at once that lead to the Sparks of one namespace; a quarter of all when it is not said.
+    #[arg(long, env = "SPARKS_SSH_MAX_CONNECTIONS_PER_NAMESPACE")]
+    pub ssh_max_connections_per_namespace: Option<usize>,
     /// SSH connections at once that have not authenticated yet; when another one comes, one of them makes room.
     #[arg(long, env = "SPARKS_SSH_MAX_STARTUPS", default_value_t = 512)]
     pub ssh_max_startups: usize,
@@ -72,6 +75,14 @@ pub struct SshLimits {
     /// Expect the PROXY protocol (version 2) on every SSH connection, from a load balancer that knows the client's address.
     #[arg(long, env = "SPARKS_SSH_PROXY_PROTOCOL")]
     pub ssh_proxy_protocol: bool,
+}
+
+impl SshLimits {
+    /// Connections at once that lead to the Sparks of one namespace.
+    #[must_use]
+    pub fn per_namespace(&self) -> usize {
+        self.ssh_max_connections_per_namespace.unwrap_or(self.ssh_max_connections / 4).max(1)
+    }
 }
 
 fn positive_duration(text: &str) -> Result<Duration, String> {

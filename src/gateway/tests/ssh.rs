@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod gateway;
+#[path = "ssh/shares.rs"]
+mod shares;
 #[path = "ssh/strangers.rs"]
 mod strangers;
 

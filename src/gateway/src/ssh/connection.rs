@@ -50,8 +50,11 @@ pub async fn serve<S: Sparks>(shared: Arc<Shared<S>>, stream: TcpStream, peer: S
         }
         Entered::Jump(jumper, packets) => {
             tracing::info!(%from, key = jumper.credential.fingerprint(), "enters the jump host");
-            jump::serve(shared, jumper, packets).await;
+            jump::serve(shared.clone(), jumper, packets).await;
             client.ended().await;
+            if line.is_cut() {
+                shared.metrics.connection("cut");
+            }
         }
     }
 }
@@ -119,6 +122,6 @@ fn left_outside<S: Sparks>(shared: &Shared<S>, addresses: Addresses, line: &Line
         Some((name, refusal)) => {
             tracing::info!(%from, name, reason = %refusal, attempts = attempts.refused, "was not let in");
         }
-        None => tracing::debug!(%from, "left without an attempt to authenticate"),
+        None => tracing::debug!(%from, "left before it had entered"),
     }
 }

@@ -3,7 +3,13 @@
 //! The client's inner connection is authenticated by the guest, from end to end; the gateway only copies its bytes.
 //! It opens nothing but channels to the SSH servers of Sparks that the client's key or certificate may enter.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use sparks_api::{Recording, SSH_PORT, Spark};
 use sparks_ssh::{
@@ -25,7 +31,9 @@ use super::{
     access::{Credential, Granted, Refusal, admit},
     dial, explain,
     place::{self, Place},
+    shares::{Crowded, Share, Shares},
     sparks::Sparks,
+    startups::{Stage, Startup},
 };
 use crate::directory::Entry;
 
@@ -44,12 +52,38 @@ pub struct Jumper {
     pub credential: Credential,
     /// Where from.
     pub client: SocketAddr,
+    reached: Mutex<Reached>,
+}
+
+/// What somebody who jumps counts for: until the first Spark it is one that may have to make room, then for each
+/// namespace, to its end.
+struct Reached {
+    startup: Option<Startup>,
+    shares: HashMap<String, Share>,
+}
+
+impl Jumper {
+    /// Somebody who has not jumped yet.
+    #[must_use]
+    pub fn new(credential: Credential, client: SocketAddr, mut startup: Startup) -> Self {
+        startup.reached(Stage::Jumping);
+        let reached = Mutex::new(Reached { startup: Some(startup), shares: HashMap::new() });
+        Self { credential, client, reached }
+    }
+
+    fn reaches(&self, shares: &Shares, namespace: &str) -> Result<(), Crowded> {
+        let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        if !reached.shares.contains_key(namespace) {
+            reached.shares.insert(namespace.into(), shares.take(namespace)?);
+        }
+        reached.startup = None;
+        Ok(())
+    }
 }
 
 /// Serves one connection until it ends.
-pub async fn serve<S: Sparks>(shared: Arc<Shared<S>>, jumper: Jumper, packets: Packets) {
+pub async fn serve<S: Sparks>(shared: Arc<Shared<S>>, jumper: Arc<Jumper>, packets: Packets) {
     let (mut connection, _opener, driver) = Connection::start(packets, LIMITS());
-    let jumper = Arc::new(jumper);
     let mut channels = JoinSet::new();
     let requests = async {
         while let Some(incoming) = connection.next().await {
@@ -155,6 +189,11 @@ async fn connect<S: Sparks>(
     granted: &Granted,
     request: OpenRequest,
 ) {
+    if let Err(crowded) = jumper.reaches(&shared.shares, &place.spark.namespace) {
+        tracing::info!(from = %jumper.client, %crowded, "a jump was turned away");
+        shared.metrics.connection("crowded");
+        return request.reject(OpenReason::ResourceShortage, &crowded.to_string());
+    }
     shared.sparks.active(&place.spark);
     let awake = || shared.sparks.awake(&place.spark);
     match dial::tcp(&place.spark, shared.credentials.port, awake).await {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use russh::{
+    Disconnect,
     keys::ssh_key::{Certificate, certificate::CertType},
     server::{Auth, Handler, PublicKeyOffer, Session, VerifiedPublicKey},
 };
@@ -27,6 +28,7 @@ use super::{
     jump::{Jumper, recording},
     place::{self, Name, Place},
     relay::{Between, Link},
+    shares::{Crowded, Share},
     sparks::Sparks,
     startups::{Stage, Startup},
 };
@@ -49,7 +51,7 @@ pub enum Entered {
     /// It goes to a Spark.
     Spark(Box<Visit>),
     /// It jumps.
-    Jump(Jumper, Packets),
+    Jump(Arc<Jumper>, Packets),
 }
 
 /// A client on its way to a Spark.
@@ -64,6 +66,8 @@ pub struct Visit {
     pub between: Option<Between>,
     /// When it was let in.
     pub since: Instant,
+    /// It counts for the Spark's namespace.
+    pub share: Share,
 }
 
 /// What became of the attempts, for the log.
@@ -81,6 +85,7 @@ pub type SharedAttempts = Arc<Mutex<Attempts>>;
 enum Accepted {
     Spark { entry: Entry, granted: Granted, place: Place, user: String },
     Jump(Credential),
+    Crowded(Crowded),
 }
 
 /// What is offered, before the client has proven to hold its secret key.
@@ -107,6 +112,7 @@ pub struct Login<S: Sparks> {
     dial: Option<Dial>,
     has_dialled: bool,
     accepted: Option<Accepted>,
+    share: Option<Share>,
     entered: Option<oneshot::Sender<Entered>>,
 }
 
@@ -129,6 +135,7 @@ impl<S: Sparks> Login<S> {
             dial: None,
             has_dialled: false,
             accepted: None,
+            share: None,
             entered,
         }
     }
@@ -196,12 +203,25 @@ impl<S: Sparks> Login<S> {
             Err(refusal) => return self.refuse(name, refusal),
         };
         self.shared.metrics.login("accepted");
-        if let Accepted::Spark { entry, place, user, .. } = &accepted {
-            self.shared.sparks.active(&place.spark);
-            self.dial(entry, place, user);
-        }
-        self.accepted = Some(accepted);
+        self.accepted = Some(self.goes_on(accepted));
         Auth::Accept
+    }
+
+    /// Connects, if there is a place for one more in the namespace.
+    fn goes_on(&mut self, accepted: Accepted) -> Accepted {
+        let Accepted::Spark { entry, place, user, .. } = &accepted else { return accepted };
+        match self.shared.shares.take(&place.spark.namespace) {
+            Ok(share) => {
+                self.share = Some(share);
+                self.shared.sparks.active(&place.spark);
+                self.dial(entry, place, user);
+                accepted
+            }
+            Err(crowded) => {
+                self.dial = None;
+                Accepted::Crowded(crowded)
+            }
+        }
     }
 
     /// Connects to the guest for a client that has proven who it is, if that isn't done already.
@@ -230,11 +250,15 @@ impl<S: Sparks> Login<S> {
 
     /// Lets the client in: what it sends from now on is for somebody else.
     fn enter(&mut self, session: &mut Session) -> Option<Entered> {
+        let (guard, startup) = self.limits.take()?;
+        guard.authenticated();
         match self.accepted.take()? {
+            Accepted::Crowded(_) => None,
             Accepted::Jump(credential) => {
                 let ((received, to_send), packets) = queues();
                 session.take_over(received, to_send);
-                Some(Entered::Jump(Jumper { credential, client: self.addresses.client }, packets))
+                let jumper = Arc::new(Jumper::new(credential, self.addresses.client, startup));
+                Some(Entered::Jump(jumper, packets))
             }
             Accepted::Spark { entry, granted, .. } => {
                 let Dial { way, link, .. } = self.dial.take()?;
@@ -248,7 +272,8 @@ impl<S: Sparks> Login<S> {
                 // The queue is empty: nothing but this has gone into it yet.
                 first.try_send(context.packet().ok()?).ok()?;
                 session.take_over(received, to_send);
-                Some(Entered::Spark(Box::new(Visit { entry, granted, way, between, since: Instant::now() })))
+                let (share, since) = (self.share.take()?, Instant::now());
+                Some(Entered::Spark(Box::new(Visit { entry, granted, way, between, since, share })))
             }
         }
     }
@@ -307,9 +332,10 @@ impl<S: Sparks> Handler for Login<S> {
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
-        if let Some((guard, startup)) = self.limits.take() {
-            guard.authenticated();
-            drop(startup);
+        if let Some(Accepted::Crowded(crowded)) = &self.accepted {
+            tracing::info!(from = %self.addresses.client, %crowded, "was turned away");
+            self.shared.metrics.connection("crowded");
+            return session.disconnect(Disconnect::TooManyConnections, &crowded.to_string(), "");
         }
         let entered = self.enter(session).ok_or(russh::Error::Inconsistent)?;
         let receiver = self.entered.take().ok_or(russh::Error::Inconsistent)?;

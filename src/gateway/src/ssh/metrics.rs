@@ -26,7 +26,7 @@ pub struct Kind {
 /// Metrics of the SSH server.
 #[derive(Clone)]
 pub struct Metrics {
-    /// Connections: `accepted`, `full`, `cut`.
+    /// Connections: `accepted`, `full`, `cut`, and `crowded` each time that a namespace has its share.
     pub connections: Family<Result, Counter>,
     /// Attempts to authenticate: `accepted`, or why not.
     pub logins: Family<Result, Counter>,
@@ -51,7 +51,7 @@ impl Metrics {
         let sub = registry.sub_registry_with_prefix("sparks_gateway_ssh");
         sub.register(
             "connections",
-            "SSH connections: accepted, turned away because there are too many, cut before they authenticated",
+            "SSH connections: accepted, turned away because there are too many in all (full) or to their namespace (crowded), cut before they authenticated or reached a Spark",
             metrics.connections.clone(),
         );
         sub.register("logins", "Attempts to authenticate, by result", metrics.logins.clone());

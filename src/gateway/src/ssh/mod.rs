@@ -10,12 +10,14 @@ pub mod authorities;
 mod connection;
 pub mod dial;
 mod explain;
+mod goodbye;
 mod jump;
 mod login;
 pub mod metrics;
 pub mod place;
 mod proxy;
 pub mod relay;
+mod shares;
 pub mod sparks;
 mod startups;
 mod stream;
@@ -37,6 +39,8 @@ use self::{
     ahead::Unproven,
     authorities::Authorities,
     dial::{Credentials, Guests},
+    goodbye::Goodbyes,
+    shares::Shares,
     sparks::Sparks,
     startups::{Limits, Startups},
 };
@@ -83,6 +87,7 @@ pub(crate) struct Shared<S> {
     pub config: Arc<russh::server::Config>,
     pub startups: Startups,
     pub unproven: Unproven,
+    pub shares: Shares,
 }
 
 impl<S: Sparks> Shared<S> {
@@ -106,6 +111,7 @@ impl<S: Sparks> Shared<S> {
             config: Arc::new(config),
             startups: Startups::new(startups),
             unproven: Unproven::default(),
+            shares: Shares::new(limits.per_namespace()),
         }
     }
 
@@ -120,6 +126,7 @@ impl<S: Sparks> Shared<S> {
 pub async fn serve<S: Sparks>(settings: Settings<S>, listener: TcpListener, stop: CancellationToken) {
     let shared = Arc::new(Shared::new(settings));
     let places = Arc::new(Semaphore::new(shared.limits.ssh_max_connections.clamp(1, Semaphore::MAX_PERMITS)));
+    let goodbyes = Goodbyes::new(&shared.config.server_id);
     let connections = TaskTracker::new();
     loop {
         let (stream, address) = tokio::select! {
@@ -135,6 +142,7 @@ pub async fn serve<S: Sparks>(settings: Settings<S>, listener: TcpListener, stop
         };
         let Ok(place) = places.clone().try_acquire_owned() else {
             shared.metrics.connection("full");
+            goodbyes.say(stream);
             continue;
         };
         shared.metrics.connection("accepted");

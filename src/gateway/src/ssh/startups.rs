@@ -52,6 +52,8 @@ pub enum Stage {
     Authenticating,
     /// It has offered a key that may enter.
     Known,
+    /// It may jump, and has not reached a Spark yet, so that it counts for no namespace.
+    Jumping,
 }
 
 /// One address, or one network of IPv6 as a provider gives it to one customer.

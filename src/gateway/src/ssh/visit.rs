@@ -78,7 +78,7 @@ pub async fn serve<S: Sparks>(
     address: SocketAddr,
     client: &mut Client<S>,
 ) -> Option<String> {
-    let Visit { entry, granted, way, between, since } = visit;
+    let Visit { entry, granted, way, between, since, share: _share } = visit;
     let Way { place, user, slot, task } = way;
     let connected = tokio::select! {
         done = task => done.unwrap_or_else(|_| Err(DialError::Silent { spark: place.spark.clone() })),

@@ -65,6 +65,7 @@ impl Default for Options {
     fn default() -> Self {
         let limits = SshLimits {
             ssh_max_connections: 1000,
+            ssh_max_connections_per_namespace: None,
             ssh_max_startups: 100,
             ssh_max_startups_per_source: 100,
             ssh_login_grace: PATIENCE,
