@@ -1,10 +1,12 @@
 //! Connections that have not authenticated yet: how many there may be.
 //!
-//! OpenSSH's `MaxStartups` refuses newcomers at random. Here a connection that is there makes room: of those that have
-//! come least far the one that has been at it longest. An honest client is through within a second, and those that hold
-//! on to their places lose them.
+//! OpenSSH's `MaxStartups` refuses newcomers at random. Here a connection that is there makes room: one of the source that
+//! has most of them, and of those that have come least far the one that has been at it longest. An honest client is
+//! through within a second, and those that hold on to their places lose them. How far one has come counts within its
+//! source alone: anybody can offer a key that may enter, and would else hold all places against whoever has just come.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -34,9 +36,28 @@ pub struct Startups {
 #[derive(Default)]
 struct Inner {
     next: u64,
-    /// In the order in which they make room.
-    all: BTreeMap<Rank, (Option<Source>, Arc<Line>)>,
-    sources: HashMap<Source, BTreeSet<Rank>>,
+    all: usize,
+    sources: HashMap<Option<Source>, Connections>,
+    /// The sources in the order in which they make room.
+    order: BTreeSet<Order>,
+}
+
+/// Those of one source, in the order in which they make room.
+type Connections = BTreeMap<Rank, Arc<Line>>;
+
+/// The one with most of them comes first; of several the one whose own first comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Order {
+    connections: Reverse<usize>,
+    first: Rank,
+    source: Option<Source>,
+}
+
+impl Order {
+    fn of(source: Option<Source>, all: &Connections) -> Option<Self> {
+        let first = *all.keys().next()?;
+        Some(Self { connections: Reverse(all.len()), first, source })
+    }
 }
 
 /// How far a connection has come, and its number, which is its age.
@@ -57,7 +78,7 @@ pub enum Stage {
 }
 
 /// One address, or one network of IPv6 as a provider gives it to one customer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Source(u64);
 
 impl From<IpAddr> for Source {
@@ -82,79 +103,90 @@ impl Startups {
     }
 
     /// Takes a place, and cuts another line where there is no more.
-    /// Without an address (a load balancer has not told it yet) only the total counts.
+    /// Those without an address (a load balancer has not told it yet) are one source, for which only the total counts.
     pub fn enter(&self, address: Option<IpAddr>, line: Arc<Line>) -> Startup {
         let source = address.map(Source::from);
         let mut inner = self.inner();
-        while let Some(first) = source.and_then(|source| inner.first_of(source, self.limits.per_source)) {
-            inner.cut(first);
-        }
-        while let Some(first) = inner.first(self.limits.total) {
+        let own = inner.sources.get(&source).map_or(0, BTreeMap::len);
+        let has_too_many = source.is_some() && own >= self.limits.per_source;
+        let is_full = inner.all >= self.limits.total;
+        let first = match (has_too_many, is_full) {
+            (true, _) => inner.makes_room_of(source),
+            (false, true) => inner.makes_room(),
+            (false, false) => None,
+        };
+        if let Some(first) = first {
             inner.cut(first);
         }
         let rank = Rank(Stage::Begun, inner.next);
         inner.next += 1;
-        inner.insert(rank, source, line);
-        Startup { startups: self.clone(), rank }
+        inner.insert(source, rank, line);
+        Startup { startups: self.clone(), source, rank }
     }
 
     #[cfg(test)]
     fn count(&self) -> usize {
-        self.inner().all.len()
+        self.inner().all
     }
 }
 
 impl Inner {
-    fn insert(&mut self, rank: Rank, source: Option<Source>, line: Arc<Line>) {
-        self.all.insert(rank, (source, line));
-        if let Some(source) = source {
-            self.sources.entry(source).or_default().insert(rank);
+    fn insert(&mut self, source: Option<Source>, rank: Rank, line: Arc<Line>) {
+        self.change(source, |of_source| of_source.insert(rank, line));
+    }
+
+    fn remove(&mut self, source: Option<Source>, rank: Rank) -> Option<Arc<Line>> {
+        self.change(source, |of_source| of_source.remove(&rank))
+    }
+
+    fn change<T>(&mut self, source: Option<Source>, change: impl FnOnce(&mut Connections) -> T) -> T {
+        let of_source = self.sources.entry(source).or_default();
+        self.all -= of_source.len();
+        if let Some(order) = Order::of(source, of_source) {
+            self.order.remove(&order);
         }
+        let changed = change(of_source);
+        self.all += of_source.len();
+        if let Some(order) = Order::of(source, of_source) {
+            self.order.insert(order);
+        } else {
+            self.sources.remove(&source);
+        }
+        changed
     }
 
-    /// The first to make room of all, if there are `limit` or more.
-    fn first(&self, limit: usize) -> Option<Rank> {
-        if self.all.len() < limit { None } else { self.makes_room(self.all.keys().copied()) }
+    /// Of the sources that have most the first connection that says nothing, else the first one.
+    fn makes_room(&self) -> Option<(Option<Source>, Rank)> {
+        let most = self.order.first()?.connections;
+        let mut largest = self.order.iter().take_while(|order| order.connections == most);
+        let silent =
+            largest.find_map(|order| Some((order.source, silent(self.sources.get(&order.source)?)?)));
+        silent.or_else(|| self.order.first().map(|order| (order.source, order.first)))
     }
 
-    /// The first to make room of a source that has `limit` or more.
-    fn first_of(&self, source: Source, limit: usize) -> Option<Rank> {
-        let all = self.sources.get(&source).filter(|all| all.len() >= limit)?;
-        self.makes_room(all.iter().copied())
+    fn makes_room_of(&self, source: Option<Source>) -> Option<(Option<Source>, Rank)> {
+        let of_source = self.sources.get(&source)?;
+        let rank = silent(of_source).or_else(|| of_source.keys().next().copied())?;
+        Some((source, rank))
     }
 
-    /// The first one that has not even begun to exchange keys, else the first one.
-    fn makes_room(&self, ranks: impl Iterator<Item = Rank> + Clone) -> Option<Rank> {
-        let mut begun = ranks.clone().take_while(|Rank(stage, _)| *stage == Stage::Begun);
-        let says_nothing = |rank: &Rank| {
-            self.all.get(rank).is_some_and(|(_, line)| line.bytes().0 <= LONGEST_IDENTIFICATION)
-        };
-        begun.find(says_nothing).or_else(|| ranks.clone().next())
-    }
-
-    fn cut(&mut self, rank: Rank) {
-        if let Some((_, line)) = self.remove(rank) {
+    fn cut(&mut self, (source, rank): (Option<Source>, Rank)) {
+        if let Some(line) = self.remove(source, rank) {
             line.cut();
         }
     }
+}
 
-    fn remove(&mut self, rank: Rank) -> Option<(Option<Source>, Arc<Line>)> {
-        let (source, line) = self.all.remove(&rank)?;
-        if let Some(source) = source
-            && let Some(of_source) = self.sources.get_mut(&source)
-        {
-            of_source.remove(&rank);
-            if of_source.is_empty() {
-                self.sources.remove(&source);
-            }
-        }
-        Some((source, line))
-    }
+/// The first one that has not even begun to exchange keys.
+fn silent(of_source: &Connections) -> Option<Rank> {
+    let mut begun = of_source.iter().take_while(|(Rank(stage, _), _)| *stage == Stage::Begun);
+    begun.find(|(_, line)| line.bytes().0 <= LONGEST_IDENTIFICATION).map(|(rank, _)| *rank)
 }
 
 /// A place, held until it is dropped.
 pub struct Startup {
     startups: Startups,
+    source: Option<Source>,
     rank: Rank,
 }
 
@@ -166,16 +198,16 @@ impl Startup {
             return;
         }
         let mut inner = self.startups.inner();
-        if let Some((source, line)) = inner.remove(self.rank) {
+        if let Some(line) = inner.remove(self.source, self.rank) {
             self.rank = Rank(stage, number);
-            inner.insert(self.rank, source, line);
+            inner.insert(self.source, self.rank, line);
         }
     }
 }
 
 impl Drop for Startup {
     fn drop(&mut self) {
-        self.startups.inner().remove(self.rank);
+        self.startups.inner().remove(self.source, self.rank);
     }
 }
 
@@ -222,6 +254,34 @@ mod tests {
         assert_eq!(cut, [false, false, true, true, true, false, false]);
         drop(all);
         assert_eq!((startups.count(), startups.inner().sources.len()), (0, 0));
+    }
+
+    #[test]
+    fn sources_with_many_known_keys_make_room_for_each_that_has_just_come() {
+        let startups = Startups::new(Limits { total: 8, per_source: 4 });
+        let mut many: Vec<_> = (0..8).map(|n| enter(&startups, &format!("192.0.2.{}", n % 2))).collect();
+        many.iter_mut().for_each(|(startup, _)| startup.reached(Stage::Known));
+        let new: Vec<_> = (10..14).map(|n| enter(&startups, &format!("192.0.2.{n}"))).collect();
+        assert!(new.iter().all(|(_, line)| !line.is_cut()));
+        let cut: Vec<_> = many.iter().map(|(_, line)| line.is_cut()).collect();
+        assert_eq!(
+            cut,
+            [true, true, true, true, false, false, false, false],
+            "each in its turn, the oldest first"
+        );
+        assert_eq!(startups.count(), 8);
+        drop((many, new));
+        let inner = startups.inner();
+        assert!(inner.sources.is_empty() && inner.order.is_empty());
+    }
+
+    #[test]
+    fn whoever_a_load_balancer_has_not_told_of_counts_as_one_source() {
+        let startups = startups();
+        let untold: Vec<_> = (0..3).map(|_| Arc::<Line>::default()).collect();
+        let _places: Vec<_> = untold.iter().map(|line| startups.enter(None, line.clone())).collect();
+        let told: Vec<_> = (0..2).map(|n| enter(&startups, &format!("192.0.2.{n}"))).collect();
+        assert!(untold[0].is_cut() && !untold[1].is_cut() && told.iter().all(|(_, line)| !line.is_cut()));
     }
 
     #[tokio::test]
