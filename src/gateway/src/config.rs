@@ -16,7 +16,7 @@ pub struct Config {
     /// Namespace of a Spark that is named without one: ssh api@gateway.
     #[arg(long, env = "SPARKS_DEFAULT_NAMESPACE")]
     pub default_namespace: Option<String>,
-    /// File with the public keys of user certificate authorities, one a line as in authorized_keys.
+    /// File with the public keys of user certificate authorities, one a line, without options but cert-authority.
     #[arg(long, env = "SPARKS_USER_CA_FILE")]
     pub user_ca_file: Option<PathBuf>,
     /// Address of the SSH server.
