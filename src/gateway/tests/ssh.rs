@@ -191,6 +191,9 @@ async fn a_jump_leads_to_the_sparks_that_know_the_key_and_nowhere_else() {
     let said = gateway.run(&["jump@gw", "id"]).await;
     assert_eq!(said.status, Some(1));
     assert!(said.err.starts_with("this gateway has no shell"), "{}", said.err);
+    let said = gateway.run(&["apj@gw", "id"]).await;
+    let told = "there is no Spark \"apj\" in namespace \"team-a\", and this gateway has no shell";
+    assert!(said.status == Some(1) && said.err.starts_with(told), "{}", said.err);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Who may enter which Spark. Pure: the state, the time and the address are parameters.
 //!
 //! A key enters a Spark whose `authorized_keys` has it. A certificate enters
-//! - if an authority of the installation signed it, and its principals name the place (see [`principals`]);
+//! - if an authority of the installation signed it, and its principals name the place (see [`keys::spark_principals`]);
 //! - if a `cert-authority` line of the Spark trusts who signed it, and its principals have one of the line's
 //!   `principals=`, or, without that option, name the place or are the user's name, as with OpenSSH.
 
@@ -13,7 +13,7 @@ use sparks_ssh::{
 };
 
 use super::place::Place;
-use crate::directory::Entry;
+use crate::directory::{Entry, Key};
 
 /// The user that a login becomes when neither it nor the Spark names one.
 pub const DEFAULT_USER: &str = "root";
@@ -121,15 +121,6 @@ pub fn user<'a>(place: &'a Place, entry: &'a Entry) -> &'a str {
     place.user.as_deref().or(default).unwrap_or(DEFAULT_USER)
 }
 
-/// Principals of a certificate that let it in as `user`: the Spark, all of its namespace, or all, each for every user
-/// or, with `USER+` before it, for one.
-#[must_use]
-pub fn principals(place: &Place, user: &str) -> Vec<String> {
-    let namespace = &place.spark.namespace;
-    let places = [place.spark.to_string(), format!("*.{namespace}"), "*".to_owned()];
-    places.iter().map(|place| format!("{user}+{place}")).chain(places.iter().cloned()).collect()
-}
-
 /// Whether somebody may enter.
 ///
 /// # Errors
@@ -144,8 +135,9 @@ pub fn admit(
     match credential {
         Credential::Key(key) => admit_key(entry, key, circumstances),
         Credential::Certificate(certificate) => {
-            let user = user(place, entry);
-            admit_certificate(entry, certificate, &principals(place, user), user, circumstances)
+            let (Key { namespace, name }, user) = (&place.spark, user(place, entry));
+            let principals = keys::spark_principals(name, namespace, user);
+            admit_certificate(entry, certificate, &principals, user, circumstances)
         }
     }
 }

@@ -118,7 +118,7 @@ fn left_outside<S: Sparks>(shared: &Shared<S>, addresses: Addresses, line: &Line
         return tracing::debug!(%from, "gave way to newer connections before it had authenticated");
     }
     let attempts = attempts.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    match attempts.last {
+    match attempts.told {
         Some((name, refusal)) => {
             tracing::info!(%from, name, reason = %refusal, attempts = attempts.refused, "was not let in");
         }

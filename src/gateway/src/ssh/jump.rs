@@ -35,7 +35,7 @@ use super::{
     sparks::Sparks,
     startups::{Stage, Startup},
 };
-use crate::directory::Entry;
+use crate::directory::{Entry, Key};
 
 /// A refusal takes at least this long, whatever its reason.
 const REFUSAL: Duration = Duration::from_millis(50);
@@ -50,6 +50,8 @@ const LIMITS: fn() -> Limits = || Limits { total_window: 4 << 20, channels: 64, 
 pub struct Jumper {
     /// The key.
     pub credential: Credential,
+    /// A Spark that its name could have meant, if there were one.
+    missed: Option<Key>,
     /// Where from.
     pub client: SocketAddr,
     reached: Mutex<Reached>,
@@ -65,10 +67,15 @@ struct Reached {
 impl Jumper {
     /// Somebody who has not jumped yet.
     #[must_use]
-    pub fn new(credential: Credential, client: SocketAddr, mut startup: Startup) -> Self {
+    pub fn new(
+        credential: Credential,
+        missed: Option<Key>,
+        client: SocketAddr,
+        mut startup: Startup,
+    ) -> Self {
         startup.reached(Stage::Jumping);
         let reached = Mutex::new(Reached { startup: Some(startup), shares: HashMap::new() });
-        Self { credential, client, reached }
+        Self { credential, missed, client, reached }
     }
 
     fn reaches(&self, shares: &Shares, namespace: &str) -> Result<(), Crowded> {
@@ -111,8 +118,8 @@ fn open<S: Sparks>(
 ) {
     match &request.kind {
         ChannelKind::Session => {
-            let text = "this gateway has no shell of its own: ssh SPARK.NAMESPACE@GATEWAY, or ssh -J GATEWAY SPARK.NAMESPACE";
-            channels.spawn(async move { explain::session(request.accept(), text, 1).await });
+            let text = no_shell(jumper.missed.as_ref());
+            channels.spawn(async move { explain::session(request.accept(), &text, 1).await });
         }
         ChannelKind::DirectTcpip { host, port, .. } => {
             let (host, port) = (String::from_utf8_lossy(host).into_owned(), *port);
@@ -124,6 +131,17 @@ fn open<S: Sparks>(
             "this gateway only leads to SPARK.NAMESPACE port 22",
         ),
     }
+}
+
+/// What somebody is told who wants a session with the gateway itself.
+fn no_shell(missed: Option<&Key>) -> String {
+    let missed = missed.map(|Key { namespace, name }| {
+        format!("there is no Spark \"{name}\" in namespace \"{namespace}\", and ")
+    });
+    let missed = missed.unwrap_or_default();
+    format!(
+        "{missed}this gateway has no shell of its own: ssh SPARK.NAMESPACE@GATEWAY, or ssh -J jump@GATEWAY SPARK.NAMESPACE"
+    )
 }
 
 async fn jump<S: Sparks>(shared: &Shared<S>, jumper: &Jumper, host: &str, port: u32, request: OpenRequest) {

@@ -32,7 +32,7 @@ use super::{
     sparks::Sparks,
     startups::{Stage, Startup},
 };
-use crate::directory::{Entry, State, Wanted, fingerprint, state};
+use crate::directory::{Entry, Key, State, Wanted, fingerprint, state};
 
 /// How much of a client's user name is logged.
 const LOGGED_NAME: usize = 64;
@@ -75,16 +75,42 @@ pub struct Visit {
 pub struct Attempts {
     /// How many were refused.
     pub refused: usize,
-    /// The name and the reason of the last one.
-    pub last: Option<(String, Refusal)>,
+    /// The name and the reason that says most: of several, the last one that is more than that nobody knows the key.
+    pub told: Option<(String, Refusal)>,
+}
+
+impl Attempts {
+    fn refused(&mut self, name: &str, refusal: Refusal) {
+        self.refused += 1;
+        // Clients offer the plain key of a certificate as well, and every other key that an agent has.
+        let says_more = |(_, known): &(String, Refusal)| matches!(known, Refusal::UnknownKey);
+        if !matches!(refusal, Refusal::UnknownKey) || self.told.as_ref().is_none_or(says_more) {
+            self.told = Some((name.chars().take(LOGGED_NAME).collect(), refusal));
+        }
+    }
 }
 
 /// Attempts that the session and the log share.
 pub type SharedAttempts = Arc<Mutex<Attempts>>;
 
+/// Where a name leads.
+enum Target {
+    Spark(Place),
+    Jump { missed: Option<Key> },
+}
+
 enum Accepted {
-    Spark { entry: Entry, granted: Granted, place: Place, user: String },
-    Jump(Credential),
+    Spark {
+        entry: Entry,
+        granted: Granted,
+        place: Place,
+        user: String,
+    },
+    /// `missed` is a Spark that the name could have meant, if there were one.
+    Jump {
+        credential: Credential,
+        missed: Option<Key>,
+    },
     Crowded(Crowded),
 }
 
@@ -141,11 +167,14 @@ impl<S: Sparks> Login<S> {
     }
 
     /// Where a name leads: a Spark (that may not exist), or nowhere, which is the jump host.
-    fn target(&self, name: &str) -> Result<Option<Place>, Refusal> {
+    fn target(&self, name: &str) -> Result<Target, Refusal> {
         match place::name(name, self.shared.default_namespace.as_deref()) {
-            Name::Spark(place) => Ok(Some(place)),
-            Name::Word(place) => Ok(place.filter(|place| self.shared.sparks.entry(&place.spark).is_some())),
-            Name::Jump => Ok(None),
+            Name::Spark(place) => Ok(Target::Spark(place)),
+            Name::Word(Some(place)) if self.shared.sparks.entry(&place.spark).is_some() => {
+                Ok(Target::Spark(place))
+            }
+            Name::Word(place) => Ok(Target::Jump { missed: place.map(|place| place.spark) }),
+            Name::Jump => Ok(Target::Jump { missed: None }),
             Name::Invalid => Err(Refusal::Name),
         }
     }
@@ -153,8 +182,12 @@ impl<S: Sparks> Login<S> {
     /// Whether a credential is good for a name. Nothing is changed.
     fn check(&self, name: &str, credential: &Credential) -> Result<Accepted, Refusal> {
         let authorities = self.shared.authorities.keys();
-        let Some(place) = self.target(name)? else {
-            return self.check_jump(credential, &authorities).map(|()| Accepted::Jump(credential.clone()));
+        let place = match self.target(name)? {
+            Target::Spark(place) => place,
+            Target::Jump { missed } => {
+                self.check_jump(credential, &authorities)?;
+                return Ok(Accepted::Jump { credential: credential.clone(), missed });
+            }
         };
         let entry = self.shared.sparks.entry(&place.spark);
         let circumstances = self.shared.circumstances(&authorities, self.addresses.client.ip());
@@ -190,9 +223,7 @@ impl<S: Sparks> Login<S> {
     fn refuse(&mut self, name: &str, refusal: Refusal) -> Auth {
         self.dial = None;
         self.shared.metrics.login(refusal.reason());
-        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        attempts.refused += 1;
-        attempts.last = Some((name.chars().take(LOGGED_NAME).collect(), refusal));
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).refused(name, refusal);
         Auth::reject()
     }
 
@@ -254,10 +285,10 @@ impl<S: Sparks> Login<S> {
         guard.authenticated();
         match self.accepted.take()? {
             Accepted::Crowded(_) => None,
-            Accepted::Jump(credential) => {
+            Accepted::Jump { credential, missed } => {
                 let ((received, to_send), packets) = queues();
                 session.take_over(received, to_send);
-                let jumper = Arc::new(Jumper::new(credential, self.addresses.client, startup));
+                let jumper = Arc::new(Jumper::new(credential, missed, self.addresses.client, startup));
                 Some(Entered::Jump(jumper, packets))
             }
             Accepted::Spark { entry, granted, .. } => {
@@ -342,5 +373,21 @@ impl<S: Sparks> Handler for Login<S> {
         // Without a receiver the connection is being given up.
         let _ = receiver.send(entered);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_says_more_than_that_nobody_knows_a_key_is_what_the_log_tells() {
+        let mut attempts = Attempts::default();
+        let refusals =
+            [Refusal::UnknownKey, Refusal::UnknownAuthority, Refusal::NoSpark, Refusal::UnknownKey];
+        for (place, refusal) in refusals.into_iter().enumerate() {
+            attempts.refused(&place.to_string(), refusal);
+        }
+        assert_eq!((attempts.refused, attempts.told.map(|(name, _)| name).as_deref()), (4, Some("2")));
     }
 }
