@@ -1,7 +1,7 @@
 //! Bodies that pass through, a frame at a time, and what is done when they end.
 
 use std::{
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::{Computers, host::Target, phase::Open, pool::Lease};
 
@@ -20,7 +20,10 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// How often a stream that flows says so to the directory, which itself writes far less often.
 const BEAT: Duration = Duration::from_secs(5);
 
-/// Records activity for as long as bytes flow.
+/// How often a request that waits does.
+const WAITING_BEAT: Duration = Duration::from_secs(1);
+
+/// Records activity for as long as bytes flow, or somebody waits for them.
 #[derive(Clone)]
 pub struct Pulse {
     computers: Arc<dyn Computers>,
@@ -37,10 +40,49 @@ impl Pulse {
 
     /// Bytes flowed.
     pub fn beat(&mut self) {
-        let now = Instant::now();
-        if now >= self.next {
-            self.next = now + BEAT;
-            self.computers.active(&self.target.namespace, &self.target.name);
+        if Instant::now() >= self.next {
+            self.wait();
+        }
+    }
+
+    /// Somebody waits for what a service has yet to say.
+    fn wait(&mut self) {
+        self.next = Instant::now() + BEAT;
+        self.computers.active(&self.target.namespace, &self.target.name);
+    }
+
+    /// Waits for an answer.
+    pub async fn until<T>(&mut self, answer: impl Future<Output = T>) -> T {
+        let mut answer = pin!(answer);
+        loop {
+            match timeout(WAITING_BEAT, answer.as_mut()).await {
+                Ok(answer) => return answer,
+                Err(_) => self.wait(),
+            }
+        }
+    }
+}
+
+/// The rest of an answer, for which somebody waits.
+struct Rest {
+    pulse: Pulse,
+    /// None where that somebody waits for things to happen, which is no use of the service until they do.
+    beats: Option<Option<Pin<Box<Sleep>>>>,
+}
+
+impl Rest {
+    fn flows(&mut self) {
+        self.pulse.beat();
+        if let Some(beat) = &mut self.beats {
+            *beat = None;
+        }
+    }
+
+    fn waits(&mut self, cx: &mut Context<'_>) {
+        let Some(beat) = &mut self.beats else { return };
+        while beat.get_or_insert_with(|| Box::pin(sleep(WAITING_BEAT))).as_mut().poll(cx).is_ready() {
+            *beat = None;
+            self.pulse.wait();
         }
     }
 }
@@ -102,7 +144,7 @@ enum Frames {
     Empty,
     Text(Option<Bytes>),
     Own(UnsyncBoxBody<Bytes, BoxError>),
-    Spark { body: Incoming, lease: Lease, pulse: Pulse },
+    Spark { body: Incoming, lease: Lease, rest: Rest },
 }
 
 impl Body {
@@ -126,12 +168,14 @@ impl Body {
         Self { frames: Frames::Own(body.map_err(Into::into).boxed_unsync()), _open: None }
     }
 
-    /// What a Spark answers. Its connection is free for the next request when this has come to its end.
-    pub(super) fn of_spark(body: Incoming, mut lease: Lease, pulse: Pulse) -> Self {
+    /// What a Spark answers; events come when they happen. Its connection is free for the next request when this has come
+    /// to its end.
+    pub(super) fn of_spark(body: Incoming, mut lease: Lease, pulse: Pulse, are_events: bool) -> Self {
         if body.is_end_stream() {
             lease.end();
         }
-        Self { frames: Frames::Spark { body, lease, pulse }, _open: None }
+        let rest = Rest { pulse, beats: (!are_events).then_some(None) };
+        Self { frames: Frames::Spark { body, lease, rest }, _open: None }
     }
 
     /// Keeps the request open until the body is dropped.
@@ -152,9 +196,12 @@ impl HttpBody for Body {
             Frames::Empty => Poll::Ready(None),
             Frames::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Frames::Own(body) => Pin::new(body).poll_frame(cx),
-            Frames::Spark { body, lease, pulse } => {
-                let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
-                pulse.beat();
+            Frames::Spark { body, lease, rest } => {
+                let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
+                    rest.waits(cx);
+                    return Poll::Pending;
+                };
+                rest.flows();
                 match &frame {
                     Some(Err(_)) => lease.spoil(),
                     None => lease.end(),
@@ -244,5 +291,24 @@ pub mod tests {
         assert_eq!(recorded(), 1, "a stream on which nothing flows is not active");
         (0..1000).for_each(|_| pulse.beat());
         assert_eq!(recorded(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_an_answer_or_the_rest_of_it_uses_the_spark_and_who_waits_for_events_does_not()
+    {
+        let computers = Arc::new(Counting::default());
+        let recorded = || computers.0.load(Ordering::Relaxed);
+        let mut pulse = pulse(computers.clone());
+        pulse.until(sleep(WAITING_BEAT * 10 + WAITING_BEAT / 2)).await;
+        assert_eq!(recorded(), 11);
+        for (beats, expected) in [(Some(None), 21), (None, 21)] {
+            let mut rest = Rest { pulse: pulse.clone(), beats };
+            let waits = std::future::poll_fn(|cx| {
+                rest.waits(cx);
+                Poll::<()>::Pending
+            });
+            let _ = timeout(WAITING_BEAT * 10 + WAITING_BEAT / 2, waits).await;
+            assert_eq!(recorded(), expected);
+        }
     }
 }

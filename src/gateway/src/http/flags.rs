@@ -19,6 +19,10 @@ pub struct Flags {
     /// Requests at once from one such source that wait for an answer; without effect with --http-trust-forwarded.
     #[arg(long, env = "SPARKS_HTTP_MAX_REQUESTS_PER_SOURCE", default_value_t = 2048)]
     pub http_max_requests_per_source: usize,
+    /// Take websockets by HTTP/2 (RFC 8441). A visitor of a proxy that passes on a Content-Length with them can have the
+    /// connection closed that it shares with others.
+    #[arg(long, env = "SPARKS_HTTP_WEBSOCKETS_BY_HTTP2")]
+    pub http_websockets_by_http2: bool,
     /// How long a client may take to send the head of a request.
     #[arg(long, env = "SPARKS_HTTP_HEADER_TIMEOUT", default_value = "15s", value_parser = duration)]
     pub http_header_timeout: Duration,
@@ -34,6 +38,7 @@ impl Default for Flags {
             http_max_connections: 16_384,
             http_max_connections_per_source: 512,
             http_max_requests_per_source: 2048,
+            http_websockets_by_http2: false,
             http_header_timeout: Duration::from_secs(15),
             http_idle_timeout: Duration::from_secs(120),
         }

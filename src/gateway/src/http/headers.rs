@@ -99,6 +99,11 @@ pub fn is_grpc(headers: &HeaderMap, version: Version) -> bool {
     version == Version::HTTP_2 && headers.get(CONTENT_TYPE).is_some_and(of)
 }
 
+/// Whether an answer is a stream of events, which come when they happen.
+pub fn are_events(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
+}
+
 /// Whether the visitor's browser came by TLS. Of itself a visitor may say so.
 pub fn is_https(headers: &HeaderMap) -> bool {
     headers.get(X_FORWARDED_PROTO).is_some_and(|scheme| scheme.as_bytes().eq_ignore_ascii_case(b"https"))

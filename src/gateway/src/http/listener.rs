@@ -69,8 +69,8 @@ pub async fn serve(listener: TcpListener, gateway: Arc<Gateway>, flags: &Flags, 
     let slots = Slots::new(flags.http_max_connections, share, gateway.metrics.connections.clone());
     let server = Arc::new(Server {
         gateway,
-        wide: builder(CONNECTION_WINDOW),
-        narrow: builder(NARROW_WINDOW),
+        wide: builder(CONNECTION_WINDOW, flags.http_websockets_by_http2),
+        narrow: builder(NARROW_WINDOW, flags.http_websockets_by_http2),
         tasks: TaskTracker::new(),
         stop: stop.clone(),
         head: flags.http_header_timeout,
@@ -89,14 +89,13 @@ pub async fn serve(listener: TcpListener, gateway: Arc<Gateway>, flags: &Flags, 
     server.tasks.wait().await;
 }
 
-fn builder(window: u32) -> auto::Builder<TokioExecutor> {
+fn builder(window: u32, takes_websockets: bool) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // Phase does that.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(BUFFER);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .enable_connect_protocol()
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(window)
@@ -104,6 +103,10 @@ fn builder(window: u32) -> auto::Builder<TokioExecutor> {
         .max_header_list_size(BUFFER as u32)
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING);
+    // hyper 1.12 closes the whole connection on a CONNECT with a Content-Length.
+    if takes_websockets {
+        builder.http2().enable_connect_protocol();
+    }
     builder
 }
 

@@ -180,7 +180,7 @@ impl Visit<'_> {
         let is_grpc = headers::is_grpc(&head.headers, head.version);
         let protocol = if is_grpc { Protocol::Http2 } else { Protocol::Http1 };
         let route = self.route().await?;
-        let pulse = Pulse::start(self.gateway.computers.clone(), self.target.clone());
+        let mut pulse = Pulse::start(self.gateway.computers.clone(), self.target.clone());
         self.prepare(&mut head, host, protocol)?;
         let upload = Upload::new(body, pulse.clone());
         if protocol == Protocol::Http1
@@ -191,7 +191,7 @@ impl Visit<'_> {
             head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         let request = Request::from_parts(head, upload);
-        let (response, lease) = self.send(route, protocol, request).await?;
+        let (response, lease) = pulse.until(self.send(route, protocol, request)).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(response, pulse);
         }
@@ -301,7 +301,7 @@ impl Visit<'_> {
 /// The answer as the client gets it.
 fn answered(response: Response<Incoming>, lease: Lease, pulse: Pulse) -> Response<Body> {
     let (head, body) = response.into_parts();
-    let mut answer = Response::new(Body::of_spark(body, lease, pulse));
+    let mut answer = Response::new(Body::of_spark(body, lease, pulse, headers::are_events(&head.headers)));
     *answer.status_mut() = head.status;
     *answer.headers_mut() = head.headers;
     headers::strip_hop_by_hop(answer.headers_mut());

@@ -1,6 +1,7 @@
 //! CONNECT by HTTP/2: who opens no websocket by it, and what else it opens, which is nothing.
 
 use http::Request;
+use sparks_gateway::http::Flags;
 use tokio::io::AsyncWriteExt;
 
 use super::{
@@ -123,7 +124,8 @@ async fn the_gateways_own_paths_open_no_websocket() {
         let answer = async { http::Response::new(sparks_gateway::http::Body::text("all")) };
         Box::pin(answer) as futures::future::BoxFuture<'static, _>
     });
-    let world = World::with(sparks_gateway::http::Flags::default(), Some(sessions)).await;
+    let flags = Flags { http_websockets_by_http2: true, ..Flags::default() };
+    let world = World::with(flags, Some(sessions)).await;
     let mut client = http2(&world).await;
     let mut asked = async |uri: String| {
         let mut request = connect("api", "/", "websocket", &[]);

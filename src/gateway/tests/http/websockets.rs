@@ -69,17 +69,25 @@ async fn mute() -> Service {
 }
 
 #[tokio::test]
-async fn the_settings_of_http_2_say_that_websockets_may_come() {
+async fn the_settings_of_http_2_say_whether_websockets_may_come() {
     const ENABLE_CONNECT_PROTOCOL: u16 = 8;
-    let world = World::new().await;
+    let enabled = [&ENABLE_CONNECT_PROTOCOL.to_be_bytes()[..], &1_u32.to_be_bytes()].concat();
+    for http_websockets_by_http2 in [true, false] {
+        let world = World::with(Flags { http_websockets_by_http2, ..Flags::default() }, None).await;
+        let settings = settings(&world).await;
+        assert_eq!(settings.chunks(6).any(|setting| setting == enabled), http_websockets_by_http2);
+    }
+}
+
+/// What a gateway says first by HTTP/2.
+async fn settings(world: &World) -> Vec<u8> {
     let mut stream = TcpStream::connect(world.address).await.unwrap();
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
     let (mut head, mut settings) = ([0; 9], Vec::new());
     stream.read_exact(&mut head).await.unwrap();
     assert_eq!(head[3], 4, "the first frame is that of the settings");
     (&mut stream).take(head[2].into()).read_to_end(&mut settings).await.unwrap();
-    let enabled = [&ENABLE_CONNECT_PROTOCOL.to_be_bytes()[..], &1_u32.to_be_bytes()].concat();
-    assert!(settings.chunks(6).any(|setting| setting == enabled), "{settings:?}");
+    settings
 }
 
 #[tokio::test]
@@ -234,7 +242,12 @@ async fn is_released(world: &World) {
 
 fn brief() -> Flags {
     let (head, idle) = (Duration::from_millis(20), Duration::from_millis(100));
-    Flags { http_header_timeout: head, http_idle_timeout: idle, ..Flags::default() }
+    Flags {
+        http_header_timeout: head,
+        http_idle_timeout: idle,
+        http_websockets_by_http2: true,
+        ..Flags::default()
+    }
 }
 
 #[tokio::test]

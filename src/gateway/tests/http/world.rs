@@ -179,7 +179,7 @@ pub fn host(name: &str) -> String {
 
 impl World {
     pub async fn new() -> Self {
-        Self::with(Flags::default(), None).await
+        Self::with(Flags { http_websockets_by_http2: true, ..Flags::default() }, None).await
     }
 
     pub async fn with(flags: Flags, sessions: Option<Sessions>) -> Self {
