@@ -23,6 +23,21 @@ fn assert_refused(output: &Output) {
     assert!(complaints(output).trim_end().ends_with(REFUSED), "{}", complaints(output));
 }
 
+/// What the server says at the end to a client of which nothing else is wrong.
+fn farewell(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(255), "{output:?}");
+    let said = complaints(output);
+    let (_, sentence) = said.split_once(":14: ").unwrap_or_else(|| panic!("{said}"));
+    sentence.trim_end().to_owned()
+}
+
+fn run_as(sshd: &Sshd, user: &str, key: &str, command: &str) -> Output {
+    let mut client = Command::new("ssh");
+    // Before the other options: the first value counts.
+    client.arg(format!("-oUser={user}")).args(sshd.options(&sshd.path(key)));
+    client.args(["-p", &sshd.port.to_string(), "127.0.0.1", command]).output().unwrap()
+}
+
 fn sign(folder: &Path, key: &str, options: &[&str]) {
     let status = Command::new("ssh-keygen")
         .args(["-q", "-s", "ca", "-I", "alice", "-n", "root,api.team-a"])
@@ -63,18 +78,22 @@ fn try_key(sshd: &Sshd, key: &str, command: &str) -> Output {
 }
 
 #[test]
-fn a_wrong_key_and_an_unknown_user_are_refused_in_the_same_words() {
+fn a_wrong_key_is_refused_in_the_same_words_for_every_user_and_a_right_one_is_told_that_there_is_none() {
     let sshd = Sshd::start();
     new_key(&sshd.path("other"));
-    assert_refused(&try_key(&sshd, "other", "true"));
-    for name in ["no-such-user", "0", "../etc", "root:x", "\u{e9}"] {
-        let mut client = Command::new("ssh");
-        // Before the other options: the first value counts.
-        client.arg(format!("-oUser={name}")).args(sshd.options(&sshd.path("key")));
-        let output = client.args(["-p", &sshd.port.to_string(), "127.0.0.1", "true"]).output().unwrap();
-        assert_refused(&output);
+    for name in ["root", "no-such-user"] {
+        assert_refused(&run_as(&sshd, name, "other", "true"));
     }
-    assert!(sshd.log().contains("there is no user `no-such-user`"), "{}", sshd.log());
+    for name in ["no-such-user", "0", "../etc", "root:x", "\u{e9}"] {
+        let told = farewell(&run_as(&sshd, name, "key", "true"));
+        assert!(told.starts_with("there is no user ") && told.ends_with("adduser makes one"), "{told}");
+    }
+    assert_eq!(sshd.log().matches("there is no user \"no-such-user\"").count(), 1, "{}", sshd.log());
+    // Compression begins with the login, and so before that sentence.
+    let mut client = Command::new("ssh");
+    client.args(["-C", "-oUser=nobody-here"]).args(sshd.options(&sshd.path("key")));
+    let output = client.args(["-p", &sshd.port.to_string(), "127.0.0.1", "true"]).output().unwrap();
+    assert!(farewell(&output).starts_with("there is no user \"nobody-here\""));
 }
 
 #[test]
@@ -231,11 +250,7 @@ fn a_user_of_the_sparks_database_is_taken_on_with_its_groups_home_and_shell() {
         echo 'one:x:5001:tester\ntwo:x:5002:other,tester' >group
         mount --bind group /etc/group";
     let sshd = Sshd::with(script, |_, _| {});
-    let run = |user: &str, command: &str| {
-        let mut client = Command::new("ssh");
-        client.arg(format!("-oUser={user}")).args(sshd.options(&sshd.path("key")));
-        client.args(["-p", &sshd.port.to_string(), "127.0.0.1", command]).output().unwrap()
-    };
+    let run = |user: &str, command: &str| run_as(&sshd, user, "key", command);
     let id = "echo $(id -u) $(id -g) $(id -G) $HOME $(pwd) $SHELL $0";
     assert_eq!(printed(&run("tester", id)), "4711 4712 4712 5001 5002 /usr /usr /bin/sh sh\n");
     // Nothing of the server's rights is left.
@@ -269,7 +284,7 @@ fn a_user_database_that_is_no_file_lets_nobody_in_and_hangs_nobody() {
     }
     let script = "mkfifo fifo; mount --bind fifo /etc/passwd";
     let sshd = Sshd::with(script, |_, _| {});
-    assert_refused(&sshd.run("true"));
+    assert!(farewell(&sshd.run("true")).contains("/etc/passwd cannot be read"));
 }
 
 #[test]

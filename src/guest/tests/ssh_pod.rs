@@ -260,9 +260,26 @@ fn whoever_may_run_programs_in_the_pod_needs_no_key() {
         child.wait_with_output().unwrap()
     });
     assert!(output.stdout == data);
-    let mut nobody = client.ssh_as("anything", "no-such-user");
-    let nobody = nobody.arg(client.enter("0")).arg("true").output().unwrap();
-    assert!(complaints(&nobody).contains("Permission denied"), "{}", complaints(&nobody));
+    eventually("nobody is left", || pod.others().is_empty().then_some(()));
+}
+
+#[test]
+fn that_there_is_no_such_user_is_said_once_and_in_the_same_words_by_both_entrances() {
+    let pod = Pod::start();
+    let mut agent = pod.greeted();
+    let client = Client { port: logs_in(&pod, &mut agent, None), pod: &pod };
+    let [by_tcp, by_exec] = ["-oProxyCommand=none".to_owned(), client.enter("0")].map(|way| {
+        let output = client.ssh_as("127.0.0.1", "no-such-user").arg(way).arg("true").output().unwrap();
+        assert_eq!(output.status.code(), Some(255));
+        let said = complaints(&output);
+        assert_eq!(said.lines().count(), 1, "{said}");
+        said.split_once(":14: ").unwrap_or_else(|| panic!("{said}")).1.to_owned()
+    });
+    assert_eq!(
+        by_exec.trim(),
+        "there is no user \"no-such-user\" in this Spark; useradd or adduser makes one"
+    );
+    assert_eq!(by_tcp, by_exec);
     eventually("nobody is left", || pod.others().is_empty().then_some(()));
 }
 

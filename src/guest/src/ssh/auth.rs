@@ -1,8 +1,10 @@
 //! Who may log in.
 //!
-//! What is refused is refused in the same words and after the same time, whatever the reason: whether a user exists, a
-//! key is known or a certificate has expired is told to the log alone.
+//! What is refused is refused in the same words and after the same time, whatever the reason: whether a key is known or a
+//! certificate has expired is told to the log alone. Who has proven to hold a key that opens this Spark, but not as that
+//! user, is told why.
 
+use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,9 +15,10 @@ use sparks_ssh::keys::{self, AuthorizedKey, Permissions};
 use sparks_ssh::transport::{Certificate, HashAlg, PublicKey};
 use tokio::sync::oneshot;
 
+use super::account::{self, Closed};
 use super::config;
-use crate::users::{self, User};
-use crate::{log, reception, users::UserError};
+use crate::users::User;
+use crate::{log, reception};
 
 /// Whom a server lets in.
 #[derive(Debug, Default)]
@@ -124,8 +127,6 @@ enum Refusal {
     Unknown,
     #[error(transparent)]
     Denied(#[from] keys::Denied),
-    #[error(transparent)]
-    User(#[from] UserError),
 }
 
 fn described(key: &PublicKey, comment: &str) -> String {
@@ -167,42 +168,57 @@ pub struct Admission {
     pub by: By,
 }
 
+/// What becomes of somebody who has authenticated.
+pub type Judgement = Result<Admission, Closed>;
+
 /// The transport's questions.
 pub struct Door {
     policy: Policy,
     peer: Option<IpAddr>,
-    admission: Option<Admission>,
-    told: Option<oneshot::Sender<Admission>>,
+    judgement: Option<Judgement>,
+    told: Option<oneshot::Sender<Judgement>>,
     ends: Option<TransportEnds>,
 }
 
 impl Door {
-    /// A door with that policy for somebody from that address. Once it has let somebody in, it says whom and joins the
-    /// ends with the transport.
+    /// A door with that policy for somebody from that address, if by TCP. Once somebody has authenticated, it says whom it
+    /// lets in, if anybody, and joins the ends with the transport.
     pub fn new(
         policy: Policy,
         peer: Option<IpAddr>,
         ends: TransportEnds,
-    ) -> (Self, oneshot::Receiver<Admission>) {
+    ) -> (Self, oneshot::Receiver<Judgement>) {
         let (told, admitted) = oneshot::channel();
-        (Self { policy, peer, admission: None, told: Some(told), ends: Some(ends) }, admitted)
+        (Self { policy, peer, judgement: None, told: Some(told), ends: Some(ends) }, admitted)
     }
 
     fn judge(&mut self, user: &str, by: Result<By, Refusal>) -> Auth {
-        let admission = by.and_then(|by| Ok(Admission { user: users::by_name(user)?, by }));
-        match admission {
-            Ok(admission) => {
-                self.admission = Some(admission);
-                Auth::Accept
+        let by = match by {
+            Ok(by) => by,
+            Err(why) => return self.refuse(user, &why),
+        };
+        match account::open(user) {
+            // The gateway has words of its own for its client.
+            Err(closed) if matches!(by, By::Gateway) => return self.refuse(user, &closed),
+            Err(closed) => {
+                self.log(user, &closed);
+                self.judgement = Some(Err(closed));
             }
-            Err(why) => self.refuse(user, &why),
+            Ok(user) => self.judgement = Some(Ok(Admission { user, by })),
         }
+        Auth::Accept
     }
 
-    fn refuse(&self, user: &str, why: &Refusal) -> Auth {
-        let from = self.peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        log::line(format_args!("ssh: refused {user:?} from {from}: {why}"));
+    fn refuse(&self, user: &str, why: &dyn Display) -> Auth {
+        self.log(user, why);
         Auth::reject()
+    }
+
+    /// Not for `kubectl exec`, whose log its client sees.
+    fn log(&self, user: &str, why: &dyn Display) {
+        if let Some(from) = self.peer {
+            log::line(format_args!("ssh: refused {user:?} from {from}: {why}"));
+        }
     }
 
     /// A client and its `ssh --admit` come by different ways: the key of one who is here may have been admitted since.
@@ -263,12 +279,12 @@ impl Handler for Door {
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
-        if let (Some(admission), Some(told), Some((received, to_send))) =
-            (self.admission.take(), self.told.take(), self.ends.take())
+        if let (Some(judgement), Some(told), Some((received, to_send))) =
+            (self.judgement.take(), self.told.take(), self.ends.take())
         {
             session.take_over(received, to_send);
             // Who isn't listened to any more learns it by the ends.
-            let _ = told.send(admission);
+            let _ = told.send(judgement);
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! It begins as the root of the Spark, so that it can become whoever logs in. From then on all of it is that user:
 //! every program, forward and file is the user's, and nothing in here has a right that the user lacks.
 
+mod account;
 mod auth;
 mod config;
 mod connection;

@@ -2,11 +2,12 @@
 
 use std::net::{SocketAddr, TcpStream as StdStream};
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use russh::Disconnect;
 use russh::server::{Config, RunningSession};
 use sparks_proto::SshServer;
 use sparks_ssh::context::Context;
@@ -77,17 +78,35 @@ async fn speak(
         admission = admitted => admission,
     };
     match admission {
-        Ok(admission) => admit(admission, packets, addresses, session.as_mut()).await,
+        Ok(Ok(admission)) => admit(admission, packets, addresses, session.as_mut()).await,
+        Ok(Err(closed)) => {
+            let said =
+                disconnect(session.as_mut(), Disconnect::NoMoreAuthMethodsAvailable, closed.to_string());
+            // Until it is said: without its packets, the transport ends by itself.
+            let _ = tokio::time::timeout(FAREWELL, said).await;
+            drop(packets);
+            Ok(())
+        }
         // The transport has ended without a login.
         Err(_) => Ok(session.await?),
     }
+}
+
+/// Ends the transport with a sentence for the client.
+async fn disconnect(
+    session: Pin<&mut RunningSession<Door>>,
+    reason: Disconnect,
+    sentence: String,
+) -> Result<(), russh::Error> {
+    session.handle().disconnect(reason, sentence, String::new()).await?;
+    session.await
 }
 
 async fn admit(
     Admission { user, by }: Admission,
     mut packets: Packets,
     addresses: Option<Addresses>,
-    session: std::pin::Pin<&mut RunningSession<Door>>,
+    session: Pin<&mut RunningSession<Door>>,
 ) -> Result<(), SshError> {
     let by_tcp = addresses.is_some();
     let Some((permissions, key, addresses)) = identify(by, &mut packets, addresses).await? else {
