@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Gid, Uid};
@@ -38,6 +39,11 @@ pub fn login_environment(user: &User, hostname: &str) -> Vec<(String, String)> {
 /// Whether a login gets that variable of the pod's own environment.
 pub fn is_passed_on(name: &OsStr) -> bool {
     name == "TZ" || name.as_bytes().starts_with(b"KUBERNETES_")
+}
+
+/// Whether there is a program, as sshd looks at a user's shell.
+pub fn is_program(path: &Path) -> bool {
+    path.metadata().is_ok_and(|file| file.is_file() && file.mode() & 0o111 != 0)
 }
 
 /// The last value of `name` in an ordered environment.

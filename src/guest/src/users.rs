@@ -61,7 +61,10 @@ pub fn by_name(name: &str) -> Result<User, UserError> {
 }
 
 /// The text of a user database; empty when the image has none.
-fn database(path: &'static str) -> Result<String, UserError> {
+///
+/// # Errors
+/// [`UserError::Unreadable`].
+pub fn database(path: &'static str) -> Result<String, UserError> {
     match small_file(Path::new(path), MAX_DATABASE) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),

@@ -96,6 +96,61 @@ fn a_wrong_key_is_refused_in_the_same_words_for_every_user_and_a_right_one_is_to
     assert!(farewell(&output).starts_with("there is no user \"nobody-here\""));
 }
 
+/// What a server's connections run to have an `/etc` with these in it.
+const ETC: &str = "
+    mkdir -p etc && cp passwd group shadow etc/ && { cp nologin etc/ || rm -f etc/nologin; } 2>/dev/null
+    mount --bind etc /etc";
+
+/// A server with four users and what else `files` are.
+fn with_accounts(files: &[(&str, &str)]) -> Sshd {
+    Sshd::with(ETC, |_, folder| {
+        let users = "me:x:0:0::/:/bin/sh\nbob:x:4711:4711::/:/bin/sh\nkey:x:4712:4712::/:\n\
+            zsh:x:4713:4713::/:/opt/no/zsh\nfile:x:4714:4714::/:/etc/passwd\nroot:x:0:0::/:/opt/no/zsh\n";
+        for (name, text) in [("passwd", users), ("group", ""), ("shadow", "")].iter().chain(files) {
+            std::fs::write(folder.join(name), text).unwrap();
+        }
+    })
+}
+
+#[test]
+fn an_account_that_is_closed_is_entered_by_nobody_and_says_so() {
+    if !is_root() {
+        return;
+    }
+    let shadow = "bob:*:19000:0:99999:7::1:\nme:x:10:0:1:7:1::\nkey:!:19000:0:99999:7:::\n";
+    let sshd = with_accounts(&[("shadow", shadow)]);
+    let told = |user: &str| farewell(&run_as(&sshd, user, "key", "echo in"));
+    assert!(told("bob").starts_with("the account \"bob\" has expired"));
+    assert!(told("me").contains("was inactive for too long"));
+    assert!(told("zsh").starts_with("the shell of \"zsh\", \"/opt/no/zsh\", is no program"));
+    assert!(told("file").contains("is no program of this Spark"));
+    // A password that is locked is no locked account where there is a key, and a Spark without root's shell has another.
+    for user in ["key", "root"] {
+        assert_eq!(printed(&run_as(&sshd, user, "key", "echo in")), "in\n", "{user}");
+    }
+}
+
+#[test]
+fn while_there_is_an_etc_nologin_root_alone_enters_and_everybody_else_reads_it() {
+    if !is_root() {
+        return;
+    }
+    let sshd = with_accounts(&[("nologin", "back at noon\nat the latest\n")]);
+    let told = farewell(&run_as(&sshd, "bob", "key", "echo in"));
+    assert!(told.ends_with("root alone may log in: back at noon\nat the latest"), "{told}");
+    assert_eq!(printed(&run_as(&sshd, "me", "key", "echo in")), "in\n");
+}
+
+#[test]
+fn a_shadow_database_that_is_no_file_lets_nobody_in_and_hangs_nobody() {
+    if !is_root() {
+        return;
+    }
+    let script = "mkdir -p etc && cp passwd etc/ && { mkfifo etc/shadow 2>/dev/null || true; } && mount --bind etc /etc";
+    let sshd = Sshd::with(script, |_, _| {});
+    assert!(farewell(&sshd.run("true")).contains("/etc/shadow cannot be read"));
+}
+
 #[test]
 fn the_right_one_of_many_keys_is_found() {
     let sshd = Sshd::start();

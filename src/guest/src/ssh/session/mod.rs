@@ -27,7 +27,7 @@ use super::agent::Agent;
 use super::descriptor::watched;
 use super::login::Login;
 use super::x11::Display;
-use crate::launch::ExecError;
+use crate::launch::{self, ExecError};
 
 /// What the sessions of a connection share.
 pub struct Host {
@@ -165,7 +165,7 @@ impl Setup {
             original_command: original.as_deref(),
         };
         let env = environment::of(&login, &self.env, &extras);
-        let invocation = Invocation::of(&wish, login.user.shell.as_deref(), &env, &|path| path.is_file())?;
+        let invocation = Invocation::of(&wish, login.user.shell.as_deref(), &env, &launch::is_program)?;
         let wants_rc =
             !matches!(wish, Wish::Sftp(_)) && login.permissions.user_rc && rc::exists(&login.user.home);
         let invocation = if wants_rc { rc::before(invocation) } else { invocation };
