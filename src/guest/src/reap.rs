@@ -18,9 +18,7 @@ impl std::fmt::Display for Exit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Status(status) => write!(f, "exited with status {status}"),
-            Self::Signal(libc::SIGKILL) => {
-                f.write_str("was killed (signal 9), as happens at the memory limit")
-            }
+            Self::Signal(libc::SIGKILL) => f.write_str("was killed (signal 9)"),
             Self::Signal(signal) => write!(f, "was ended by signal {signal}"),
         }
     }

@@ -121,6 +121,15 @@ fn an_end_is_told_with_the_time_of_the_restart() {
 }
 
 #[test]
+fn a_service_that_is_killed_is_told_once_of_the_memory_limit() {
+    let mut world = World::new(Some(service()));
+    let pid = world.start();
+    world.plan.ended(pid, Exit::Signal(9), world.now);
+    let told = "the service was killed (signal 9), as happens at the memory limit; it is restarted in 0.1 s";
+    assert_eq!(world.plan.state().message.as_deref(), Some(told));
+}
+
+#[test]
 fn a_program_that_cannot_be_executed_backs_off_as_well() {
     let mut world = World::new(Some(service()));
     assert!(matches!(world.step(), Some(Step::Start(_))));
