@@ -7,9 +7,9 @@ mod sshd;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pod::{Agent, Pod, eventually, script, text};
 use russh::keys::PrivateKey;
@@ -205,6 +205,85 @@ fn putting_a_computer_down_ends_every_connection_and_the_next_one_keeps_the_port
     let waits = client.ssh("127.0.0.1").arg("echo later").stdout(Stdio::piped()).spawn().unwrap();
     agent.run_with(None, Some(client.server()));
     assert_eq!(printed(&waits.wait_with_output().unwrap()), "later\n");
+}
+
+/// What a client waits for.
+#[derive(Clone, Copy, Debug)]
+enum Waiting {
+    Command,
+    Terminal,
+    Nothing,
+    ByExec,
+}
+
+/// Clients that have logged in and wait, each for something else.
+fn waiting(client: &Client) -> Vec<(Waiting, Child)> {
+    let start = |waiting| {
+        let mut ssh = match waiting {
+            Waiting::ByExec => client.by_exec("0"),
+            _ => client.ssh("127.0.0.1"),
+        };
+        match waiting {
+            Waiting::Command | Waiting::ByExec => ssh.arg("echo in; exec sleep 1000"),
+            Waiting::Terminal => ssh.args(["-tt", "echo in; exec sh -i"]),
+            Waiting::Nothing => ssh.args(["-oPermitLocalCommand=yes", "-oLocalCommand=echo in", "-N"]),
+        };
+        let mut child =
+            ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 2]).unwrap();
+        (waiting, child)
+    };
+    [Waiting::Command, Waiting::Terminal, Waiting::Nothing, Waiting::ByExec].map(start).into()
+}
+
+fn assert_told(clients: Vec<(Waiting, Child)>) {
+    for (waiting, client) in clients {
+        let output = client.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(255), "{waiting:?}");
+        assert!(complaints(&output).contains(":11: this Spark is being stopped"), "{waiting:?}: {output:?}");
+    }
+}
+
+#[test]
+fn whoever_is_connected_is_told_that_the_computer_is_put_down() {
+    let pod = Pod::start();
+    let mut agent = pod.greeted();
+    let client = Client { port: logs_in(&pod, &mut agent, None), pod: &pod };
+    let clients = waiting(&client);
+    agent.send(&ToGuest::Quiesce);
+    agent.until("quiesced", |message| matches!(message, FromGuest::Quiesced).then_some(()));
+    assert!(pod.others().is_empty());
+    assert_told(clients);
+}
+
+#[test]
+fn whoever_is_connected_is_told_that_the_pod_ends() {
+    let mut pod = Pod::start();
+    let mut agent = pod.greeted();
+    let port = logs_in(&pod, &mut agent, None);
+    let clients = waiting(&Client { port, pod: &pod });
+    pod.signal(rustix::process::Signal::TERM);
+    assert!(pod.exit_status().success());
+    assert_told(clients);
+}
+
+#[test]
+fn a_client_that_does_not_read_holds_up_no_end() {
+    let pod = Pod::start();
+    let mut agent = pod.greeted();
+    let client = Client { port: logs_in(&pod, &mut agent, None), pod: &pod };
+    let mut deaf = client.ssh("127.0.0.1").arg("yes").stdout(Stdio::piped()).spawn().unwrap();
+    deaf.stdout.as_mut().unwrap().read_exact(&mut [0; 2]).unwrap();
+    let pid = rustix::process::Pid::from_raw(deaf.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    let asked = Instant::now();
+    agent.send(&ToGuest::Quiesce);
+    agent.until("quiesced", |message| matches!(message, FromGuest::Quiesced).then_some(()));
+    let took = asked.elapsed();
+    deaf.kill().unwrap();
+    deaf.wait().unwrap();
+    // After a second its server would have been killed.
+    assert!(took < Duration::from_millis(800), "{took:?}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod connection;
 mod descriptor;
 mod login;
 mod process;
+mod stop;
 mod transport;
 
 pub mod admit;

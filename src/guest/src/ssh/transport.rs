@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use russh::Disconnect;
-use russh::server::{Config, RunningSession};
+use russh::server::{Config, Handle, RunningSession};
 use sparks_proto::SshServer;
 use sparks_ssh::context::Context;
 use sparks_ssh::keys::Permissions;
@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 use super::auth::{Admission, By, Door, Policy};
 use super::descriptor::Descriptor;
 use super::login::{Addresses, Login};
+use super::stop::{self, Stop};
 use super::{Entrance, SshError, config, connection, process};
 use crate::{log, reception};
 
@@ -80,10 +81,9 @@ async fn speak(
     match admission {
         Ok(Ok(admission)) => admit(admission, packets, addresses, session.as_mut()).await,
         Ok(Err(closed)) => {
-            let said =
-                disconnect(session.as_mut(), Disconnect::NoMoreAuthMethodsAvailable, closed.to_string());
-            // Until it is said: without its packets, the transport ends by itself.
-            let _ = tokio::time::timeout(FAREWELL, said).await;
+            let (handle, reason) = (session.handle(), Disconnect::NoMoreAuthMethodsAvailable);
+            disconnect(&handle, reason, &closed.to_string(), FAREWELL, session).await;
+            // Not before: without its packets, the transport ends by itself.
             drop(packets);
             Ok(())
         }
@@ -92,14 +92,21 @@ async fn speak(
     }
 }
 
-/// Ends the transport with a sentence for the client.
-async fn disconnect(
-    session: Pin<&mut RunningSession<Door>>,
+/// Ends the transport with a sentence for the client, and waits so long for the end of what depends on it.
+async fn disconnect<T>(
+    handle: &Handle,
     reason: Disconnect,
-    sentence: String,
-) -> Result<(), russh::Error> {
-    session.handle().disconnect(reason, sentence, String::new()).await?;
-    session.await
+    sentence: &str,
+    patience: Duration,
+    end: impl Future<Output = T>,
+) {
+    let said = async {
+        if handle.disconnect(reason, sentence.to_owned(), String::new()).await.is_ok() {
+            end.await;
+        }
+    };
+    // Who doesn't hear of it sees that the connection is closed.
+    let _ = tokio::time::timeout(patience, said).await;
 }
 
 async fn admit(
@@ -120,11 +127,21 @@ async fn admit(
     process::become_user(&user)?;
     let (requests, opener, driver) = Connection::start(packets, Limits::default());
     let login = Rc::new(Login { user, permissions, opener, addresses });
-    connection::serve(requests, driver, login).await?;
-    // The packets are out of our hands, and the transport sends what it has.
-    match tokio::time::timeout(FAREWELL, session).await {
-        Ok(ended) => Ok(ended?),
-        Err(_) => Ok(()),
+    let (mut stop, handle) = (Stop::listen()?, session.handle());
+    let mut life = pin!(async {
+        connection::serve(requests, driver, login).await?;
+        // The packets are out of our hands, and the transport sends what it has.
+        match tokio::time::timeout(FAREWELL, session).await {
+            Ok(ended) => Ok(ended?),
+            Err(_) => Ok(()),
+        }
+    });
+    tokio::select! {
+        ended = life.as_mut() => ended,
+        () = stop.asked() => {
+            disconnect(&handle, Disconnect::ByApplication, stop::SENTENCE, stop::PATIENCE, life).await;
+            Ok(())
+        }
     }
 }
 

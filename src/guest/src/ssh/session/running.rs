@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::BufMut;
 use rustix::io::Errno;
@@ -26,6 +27,10 @@ const SMALL: usize = 4 << 10;
 
 /// Size of the reads from a program that had more at a time.
 const LARGE: usize = 32 << 10;
+
+/// How long the end of a program by a signal is kept back. When the Spark is stopped, PID 1 sends one to this process
+/// too, and what the client is told of that has to come first: it takes the end of its program for the end of it all.
+const AFTER_SIGNAL: Duration = Duration::from_millis(5);
 
 /// What the program is connected to.
 pub struct Streams {
@@ -238,6 +243,7 @@ async fn tell(status: io::Result<ExitStatus>, control: &Control) {
         Ok(status) => match (status.code(), status.signal()) {
             (Some(code), _) => control.exit_status(code.cast_unsigned()).await,
             (None, Some(signal)) => {
+                tokio::time::sleep(AFTER_SIGNAL).await;
                 control.exit_signal(signals::name(signal), status.core_dumped(), "").await
             }
             (None, None) => Ok(()),
