@@ -86,6 +86,29 @@ fn the_first_request_wakes_a_spark_that_sleeps() {
 }
 
 #[test]
+fn a_spark_does_not_sleep_while_it_works_on_an_answer() {
+    let slow = "import http.server, os, time
+class H(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        time.sleep(10)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'done')
+http.server.ThreadingHTTPServer(('', int(os.environ['PORT'])), H).serve_forever()";
+    let service = json!({"command": ["python3", "-c", slow], "public": true});
+    let lifecycle = json!({"idleTimeout": "3s"});
+    let spec = json!({"from": {"spark": "source"}, "service": service, "lifecycle": lifecycle});
+    apply(&spark_object(shared(), "thoughtful", &spec)).ok();
+    let url = format!("http://thoughtful--{}.localhost/", shared());
+    let said = eventually("an answer", || {
+        // Until it runs, it is not told from none.
+        Some(browse(&url, &["-w", " %{http_code}"])).filter(|said| !said.out.ends_with("401"))
+    });
+    assert_eq!(said.out, "done 200");
+    until_reason(shared(), "thoughtful", "Sleeping");
+}
+
+#[test]
 fn the_python_example_counts_on_in_its_fork_and_sends_events_as_they_happen() {
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/http/python/spark.yaml");
     let example = std::fs::read_to_string(example).unwrap().replace("python:3-slim", &image());

@@ -6,10 +6,10 @@ use std::{
     thread,
 };
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
 use sparks_tests::{eventually, run, shared};
 
-use super::guest_house;
+use super::{enterable, guest_house};
 
 #[test]
 fn a_channel_that_nobody_reads_holds_up_no_other_of_the_same_connection() {
@@ -72,21 +72,34 @@ fn a_rekey_under_load_loses_nothing() {
     assert_eq!(run("sh", &["-c", &script], "").ok(), "same");
 }
 
+/// Connects ten thousand times and says nothing, and holds what it is left with for as long as its input is open.
+const CROWD: &str = r#"
+import resource, socket, sys
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+held = [socket.create_connection((sys.argv[1], int(sys.argv[2]))) for _ in range(10000)]
+print("there", flush=True)
+sys.stdin.read()
+"#;
+
 #[test]
-fn connections_that_never_log_in_keep_nobody_out() {
+fn ten_thousand_connections_of_one_address_that_never_log_in_keep_nobody_out() {
     let door = guest_house();
-    let (host, port) = (door.host.clone(), door.port.clone());
-    let files = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files }).unwrap();
-    let silent: Vec<_> =
-        (0..2000).filter_map(|_| std::net::TcpStream::connect(format!("{host}:{port}")).ok()).collect();
-    assert!(silent.len() > 1000, "{}", silent.len());
-    let login = || Some(door.ssh(&[], "house", "echo ok", "")).filter(|said| said.code == 0);
-    assert_eq!(eventually("a login beside them", login).out, "ok");
-    drop(silent);
-    let garbage = "A".repeat(70_000);
-    let _ = Command::new("bash")
-        .args(["-c", &format!("printf '%s' {garbage} > /dev/tcp/{host}/{port}")])
-        .output();
-    assert_eq!(eventually("a login after them", login).out, "ok");
+    enterable("crowd", &json!({}));
+    let mut crowd = Command::new("spark")
+        .args(["-n", shared(), "exec", "-i", "crowd", "--", "python3", "-c", CROWD, &door.host, &door.port])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = [0; 5];
+    crowd.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+    for _ in 0..5 {
+        assert_eq!(door.ssh(&[], "house", "echo in", "").ok(), "in");
+    }
+    drop(crowd.stdin.take());
+    assert!(crowd.wait().unwrap().success());
+    let garbage = format!("printf '%s' {} > /dev/tcp/{}/{}", "A".repeat(70_000), door.host, door.port);
+    let _ = Command::new("bash").args(["-c", &garbage]).output();
+    assert_eq!(door.ssh(&[], "house", "echo in", "").ok(), "in");
 }

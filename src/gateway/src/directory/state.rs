@@ -13,7 +13,7 @@ use sparks_api::{
 };
 
 /// Shortest time between two records of activity of one Spark.
-const LEAST_INTERVAL: Duration = Duration::from_secs(10);
+const LEAST_INTERVAL: Duration = Duration::from_secs(1);
 /// The same for a Spark that never sleeps, for which the record is only information.
 const IDLE_NEVER_INTERVAL: Duration = Duration::from_secs(300);
 
@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(interval(&spark), IDLE_NEVER_INTERVAL);
         spark.spec.lifecycle.idle_timeout = Some("15m".into());
         assert_eq!(interval(&spark), Duration::from_secs(225));
-        spark.spec.lifecycle.idle_timeout = Some("5s".into());
+        spark.spec.lifecycle.idle_timeout = Some("3s".into());
         assert_eq!(interval(&spark), LEAST_INTERVAL);
     }
 }

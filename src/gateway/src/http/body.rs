@@ -17,11 +17,8 @@ use super::{Computers, host::Target, phase::Open, pool::Lease};
 /// Any error of a body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How often a stream that flows says so to the directory, which itself writes far less often.
-const BEAT: Duration = Duration::from_secs(5);
-
-/// How often a request that waits does.
-const WAITING_BEAT: Duration = Duration::from_secs(1);
+/// How often a stream that flows, or for which somebody waits, says so to the directory, which itself writes far less often.
+const BEAT: Duration = Duration::from_secs(1);
 
 /// Records activity for as long as bytes flow, or somebody waits for them.
 #[derive(Clone)]
@@ -55,7 +52,7 @@ impl Pulse {
     pub async fn until<T>(&mut self, answer: impl Future<Output = T>) -> T {
         let mut answer = pin!(answer);
         loop {
-            match timeout(WAITING_BEAT, answer.as_mut()).await {
+            match timeout(BEAT, answer.as_mut()).await {
                 Ok(answer) => return answer,
                 Err(_) => self.wait(),
             }
@@ -80,7 +77,7 @@ impl Rest {
 
     fn waits(&mut self, cx: &mut Context<'_>) {
         let Some(beat) = &mut self.beats else { return };
-        while beat.get_or_insert_with(|| Box::pin(sleep(WAITING_BEAT))).as_mut().poll(cx).is_ready() {
+        while beat.get_or_insert_with(|| Box::pin(sleep(BEAT))).as_mut().poll(cx).is_ready() {
             *beat = None;
             self.pulse.wait();
         }
@@ -299,7 +296,7 @@ pub mod tests {
         let computers = Arc::new(Counting::default());
         let recorded = || computers.0.load(Ordering::Relaxed);
         let mut pulse = pulse(computers.clone());
-        pulse.until(sleep(WAITING_BEAT * 10 + WAITING_BEAT / 2)).await;
+        pulse.until(sleep(BEAT * 10 + BEAT / 2)).await;
         assert_eq!(recorded(), 11);
         for (beats, expected) in [(Some(None), 21), (None, 21)] {
             let mut rest = Rest { pulse: pulse.clone(), beats };
@@ -307,7 +304,7 @@ pub mod tests {
                 rest.waits(cx);
                 Poll::<()>::Pending
             });
-            let _ = timeout(WAITING_BEAT * 10 + WAITING_BEAT / 2, waits).await;
+            let _ = timeout(BEAT * 10 + BEAT / 2, waits).await;
             assert_eq!(recorded(), expected);
         }
     }
