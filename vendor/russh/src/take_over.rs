@@ -44,6 +44,9 @@ const SHRINK_AFTER: Duration = Duration::from_secs(1);
 /// How long the rest may take once one side has ended: what is queued, the goodbye, and the peer's.
 const CLOSE_WITHIN: Duration = Duration::from_secs(30);
 
+/// What the peer is told when nothing is to be sent any more.
+const OTHER_END: &str = "the other end has gone";
+
 /// The session's ends of the two queues.
 #[derive(Debug)]
 pub(crate) struct TakenOver {
@@ -160,7 +163,7 @@ where
             }
             session.encrypt_queued()?;
             if self.queues.ended && session.kex() == Kex::Idle {
-                session.common().disconnect(Disconnect::ByApplication, "", "")?;
+                session.common().disconnect(Disconnect::ByApplication, OTHER_END, "")?;
             }
             if session.common().disconnected {
                 // No key exchange holds up the goodbye.
