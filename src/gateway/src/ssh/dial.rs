@@ -86,7 +86,7 @@ pub enum DialError {
         spark: Key,
     },
     /// It doesn't let the gateway in.
-    #[error("{spark} refuses the login as {user}: is there such a user in it?")]
+    #[error("{spark} refuses the login as {user}: is there such a user in it, and is the account open?")]
     Refused {
         /// The Spark.
         spark: Key,
