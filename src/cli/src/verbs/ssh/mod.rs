@@ -17,10 +17,19 @@ use sparks_api::{Recording, Spark};
 
 use crate::errors::CliError;
 
-/// User that a login becomes when it names none.
+/// User that a login becomes when it names none. It is written into lines that others read, and a status may say anything.
 fn default_user(spark: &Spark) -> String {
     let ssh = spark.status.as_ref().and_then(|status| status.ssh.as_ref());
-    ssh.and_then(|ssh| ssh.user.clone()).unwrap_or_else(|| "root".into())
+    let user = ssh.and_then(|ssh| ssh.user.clone()).filter(|user| is_user(user));
+    user.unwrap_or_else(|| "root".into())
+}
+
+/// What `spec.ssh.user` allows.
+fn is_user(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-' | '.');
+    text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && text.len() <= 32
+        && text.chars().all(inner)
 }
 
 /// Where sessions must be recorded, only the gateway's way is open.
@@ -34,4 +43,23 @@ fn refuse_unrecorded(spark: &Spark, sparks: &Sparks) -> Result<(), CliError> {
         "sessions of spark \"{name}\" must be recorded (spec.ssh.recording), which only the gateway does: ssh {name}.{}@GATEWAY",
         sparks.namespace()
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_that_none_can_be_called_is_root() {
+        let of = |user: &str| {
+            let mut spark = Spark::new("api", Default::default());
+            let ssh = sparks_api::SshStatus { user: Some(user.into()), ..Default::default() };
+            spark.status = Some(sparks_api::SparkStatus { ssh: Some(ssh), ..Default::default() });
+            default_user(&spark)
+        };
+        assert_eq!(of("dev_1.x-y"), "dev_1.x-y");
+        for nasty in ["", "-oProxyCommand=x", "a\nHost *\n  ProxyCommand x", "a:b", "a@b", &"a".repeat(33)] {
+            assert_eq!(of(nasty), "root", "{nasty:?}");
+        }
+    }
 }
