@@ -7,6 +7,7 @@
 
 pub mod checkpoint;
 pub mod conditions;
+pub mod identity;
 pub mod labels;
 pub mod pool;
 pub mod schema;
@@ -16,6 +17,7 @@ pub mod time;
 pub mod volume;
 
 pub use checkpoint::{Checkpoint, CheckpointPhase, CheckpointSpec, CheckpointStatus};
+pub use identity::{MissingIdentity, NamespacedName, ObjectId, Uid};
 pub use pool::{SparkPool, SparkPoolSpec, SparkPoolStatus};
 pub use spark::{
     Disk, EnvSource, EnvVar, ForkPolicy, ForkSource, Inherited, Lifecycle, LocalReference, Resources,

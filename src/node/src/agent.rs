@@ -5,9 +5,12 @@ use std::sync::Arc;
 use anyhow::Context;
 use kube::{Client, runtime::reflector};
 use prometheus_client::registry::Registry;
-use sparks_api::Volume;
+use sparks_api::{NamespacedName, Volume};
 use sparks_host::{Host, LinuxHost, pool::Pool};
-use sparks_ops::admin::{self, Readiness};
+use sparks_ops::{
+    admin::{self, Readiness},
+    queue,
+};
 use tokio::sync::watch;
 
 use crate::{
@@ -20,12 +23,15 @@ use crate::{
     inventory::Inventory,
     metrics::Metrics,
     pods::Pods,
-    queue, seal, trash,
+    seal, trash,
     triggers::Triggers,
     usage,
     volume::{self, memory::Memories},
     watch::Unreadable,
 };
+
+/// Passes that run at the same time. They wait for the disk or the API server nearly always.
+const CONCURRENCY: usize = 64;
 
 /// All that the tasks share.
 pub struct Agent {
@@ -124,7 +130,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let inventory = Inventory::load(&*host)?;
     let client = Client::try_default().await.context("there is no way to the API server")?;
 
-    let (queue, receiver) = queue::channel();
+    let (queue, receiver) = queue::channel::<NamespacedName>();
     let (volumes, writer) = reflector::store::<Volume>();
     let triggers = Triggers { queue: queue.clone(), volumes };
     let agent = Arc::new(Agent::new(config, client, host, key, inventory, triggers, metrics));
@@ -157,8 +163,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             }
         });
         let reconciled = agent.clone();
-        queue::run(queue, receiver, move |key, since| volume::reconcile(reconciled.clone(), key, since))
-            .await;
+        let pass = move |key, since| volume::reconcile(reconciled.clone(), key, since);
+        queue::run(queue, receiver, CONCURRENCY, queue::Backoff::default(), pass).await;
     };
     let [volumes, pods] = watches;
     tokio::select! {

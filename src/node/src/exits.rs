@@ -6,13 +6,12 @@ use std::{
     time::Duration,
 };
 
+use sparks_api::NamespacedName;
 use sparks_host::Host;
+use sparks_ops::queue::Queue;
 use tokio::sync::Notify;
 
-use crate::{
-    guest::Guests,
-    queue::{Key, Queue},
-};
+use crate::guest::Guests;
 
 /// How often the machine is asked. A pidfd is polled, which takes microseconds; a waiting thread for each ending pod
 /// would take the threads that forks need.
@@ -21,20 +20,20 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// Containers whose end somebody waits for.
 #[derive(Default)]
 pub struct Exits {
-    waiting: Mutex<HashMap<String, HashSet<Key>>>,
+    waiting: Mutex<HashMap<String, HashSet<NamespacedName>>>,
     more: Notify,
 }
 
 impl Exits {
     /// Looks at this Volume again when the container is gone.
-    pub fn watch(&self, container: &str, volume: &Key) {
+    pub fn watch(&self, container: &str, volume: &NamespacedName) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.entry(container.into()).or_default().insert(volume.clone());
         self.more.notify_one();
     }
 
     /// Runs for as long as the agent does.
-    pub async fn run(&self, host: Arc<dyn Host>, guests: Arc<Guests>, queue: Queue) {
+    pub async fn run(&self, host: Arc<dyn Host>, guests: Arc<Guests>, queue: Queue<NamespacedName>) {
         loop {
             let containers: Vec<String> =
                 self.waiting.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();

@@ -8,7 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 use serde_json::json;
-use sparks_api::{conditions::reason, labels::IMPORT_MOUNT};
+use sparks_api::{NamespacedName, conditions::reason, labels::IMPORT_MOUNT};
 use sparks_host::host::ImageSource;
 
 use crate::{
@@ -16,7 +16,6 @@ use crate::{
     events::IMAGE_IMPORTED,
     metrics::operation,
     pods::{PodFacts, Role},
-    queue::Key,
 };
 
 /// The first pause after a failed import; each further failure doubles it.
@@ -75,7 +74,7 @@ fn offer(namespace: &str, pod: &PodFacts) -> Option<Offer> {
 }
 
 /// Imports what this pod offers, unless the pool has it or another task is at it.
-pub fn consider(agent: &Arc<Agent>, pod: &Key) {
+pub fn consider(agent: &Arc<Agent>, pod: &NamespacedName) {
     let Some(offered) = agent.pods.get(pod).and_then(|facts| offer(&pod.namespace, &facts)) else { return };
     if agent.inventory.has_image(&offered.key) {
         return;
@@ -92,7 +91,7 @@ pub fn consider(agent: &Arc<Agent>, pod: &Key) {
 }
 
 /// Until it is imported or the pod is gone.
-async fn keep_trying(agent: Arc<Agent>, pod: Key, key: String) {
+async fn keep_trying(agent: Arc<Agent>, pod: NamespacedName, key: String) {
     let mut pause = FIRST_PAUSE;
     loop {
         let offered = agent.pods.get(&pod).and_then(|facts| offer(&pod.namespace, &facts));

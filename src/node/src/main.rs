@@ -14,7 +14,6 @@ mod import;
 mod inventory;
 mod metrics;
 mod pods;
-mod queue;
 mod seal;
 mod trash;
 mod triggers;

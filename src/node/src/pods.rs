@@ -8,9 +8,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;
-use sparks_api::labels;
-
-use crate::queue::Key;
+use sparks_api::{NamespacedName, labels};
 
 /// What a pod of Sparks is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,14 +88,14 @@ fn container(statuses: &[ContainerStatus]) -> Container {
 /// All pods of this node that Sparks made.
 #[derive(Default)]
 pub struct Pods {
-    all: RwLock<HashMap<Key, Arc<PodFacts>>>,
+    all: RwLock<HashMap<NamespacedName, Arc<PodFacts>>>,
 }
 
 /// A pod that changed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Change {
     /// The pod.
-    pub key: Key,
+    pub key: NamespacedName,
     /// What it was.
     pub old: Option<Arc<PodFacts>>,
     /// What it is now; none once it is gone.
@@ -106,12 +104,12 @@ pub struct Change {
 
 impl Pods {
     /// The pod of this name.
-    pub fn get(&self, key: &Key) -> Option<Arc<PodFacts>> {
+    pub fn get(&self, key: &NamespacedName) -> Option<Arc<PodFacts>> {
         self.all.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
     /// Takes in one pod, or its end; nothing is returned when nothing that matters changed.
-    pub fn apply(&self, key: Key, new: Option<PodFacts>) -> Option<Change> {
+    pub fn apply(&self, key: NamespacedName, new: Option<PodFacts>) -> Option<Change> {
         let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
         let new = new.map(Arc::new);
         let old = match &new {
@@ -122,8 +120,8 @@ impl Pods {
     }
 
     /// Takes in a full list.
-    pub fn replace(&self, list: HashMap<Key, PodFacts>) -> Vec<Change> {
-        let gone: Vec<Key> = {
+    pub fn replace(&self, list: HashMap<NamespacedName, PodFacts>) -> Vec<Change> {
+        let gone: Vec<NamespacedName> = {
             let all = self.all.read().unwrap_or_else(PoisonError::into_inner);
             all.keys().filter(|key| !list.contains_key(key)).cloned().collect()
         };
@@ -170,9 +168,9 @@ mod tests {
     fn a_new_list_drops_the_pods_that_are_not_in_it_and_reports_only_changes() {
         let pods = Pods::default();
         let facts = facts(&pod(status(json!({"running": {}}))));
-        pods.apply(Key::new("n", "old"), Some(facts.clone()));
-        pods.apply(Key::new("n", "same"), Some(facts.clone()));
-        let changes = pods.replace([(Key::new("n", "same"), facts)].into());
+        pods.apply(NamespacedName::new("n", "old"), Some(facts.clone()));
+        pods.apply(NamespacedName::new("n", "same"), Some(facts.clone()));
+        let changes = pods.replace([(NamespacedName::new("n", "same"), facts)].into());
         assert_eq!(changes.len(), 1);
         assert_eq!((&*changes[0].key.name, changes[0].new.is_none()), ("old", true));
     }

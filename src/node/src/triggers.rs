@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use kube::{ResourceExt, runtime::reflector::Store};
-use sparks_api::Volume;
-
-use crate::queue::{Key, Queue};
+use sparks_api::{NamespacedName, Volume};
+use sparks_ops::queue::Queue;
 
 /// The Volumes of this node, and the queue of those that are to be looked at.
 #[derive(Clone)]
 pub struct Triggers {
     /// The queue.
-    pub queue: Queue,
+    pub queue: Queue<NamespacedName>,
     /// All Volumes of this node.
     pub volumes: Store<Volume>,
 }
@@ -26,7 +25,7 @@ impl Triggers {
     }
 
     /// The pod of this name changed, or its guest said something.
-    pub fn pod(&self, pod: &Key) {
+    pub fn pod(&self, pod: &NamespacedName) {
         self.each(|volume| {
             let wanted = volume.spec.attachment.as_ref().map(|wanted| wanted.pod_name.as_str());
             let attached = attached_pod(volume);
@@ -39,7 +38,7 @@ impl Triggers {
     pub fn pods_of(&self, volume: &Volume) {
         let wanted = volume.spec.attachment.as_ref().map(|wanted| wanted.pod_name.as_str());
         for pod in [wanted, attached_pod(volume)].into_iter().flatten() {
-            self.pod(&Key::new(&volume.namespace().unwrap_or_default(), pod));
+            self.pod(&NamespacedName::new(&volume.namespace().unwrap_or_default(), pod));
         }
     }
 
@@ -69,8 +68,8 @@ fn attached_pod(volume: &Volume) -> Option<&str> {
 }
 
 /// Name of a Volume.
-pub fn key(volume: &Volume) -> Key {
-    Key::new(
+pub fn key(volume: &Volume) -> NamespacedName {
+    NamespacedName::new(
         volume.metadata.namespace.as_deref().unwrap_or_default(),
         volume.metadata.name.as_deref().unwrap_or_default(),
     )

@@ -21,7 +21,7 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
-use sparks_api::{Volume, labels};
+use sparks_api::{NamespacedName, Volume, labels};
 use tokio::sync::watch;
 
 use crate::{
@@ -30,7 +30,6 @@ use crate::{
     import,
     metrics::{Metrics, operation},
     pods::{self, Change, PodFacts, Role},
-    queue::Key,
     triggers,
 };
 
@@ -132,7 +131,7 @@ pub async fn pods(agent: Arc<Agent>, ready: watch::Sender<bool>) {
     let config = Config::default().fields(&format!("spec.nodeName={node}")).labels(labels::ROLE);
     let api: Api<DeserializeGuard<Pod>> = Api::all(agent.client.clone());
     let mut events = std::pin::pin!(readable(api, config, agent.metrics.clone(), ()));
-    let mut list: HashMap<Key, PodFacts> = HashMap::new();
+    let mut list: HashMap<NamespacedName, PodFacts> = HashMap::new();
     while let Some(event) = events.next().await {
         let changes = match event {
             Event::Apply(pod) => Vec::from_iter(agent.pods.apply(key(&pod), Some(pods::facts(&pod)))),
@@ -155,8 +154,8 @@ pub async fn pods(agent: Arc<Agent>, ready: watch::Sender<bool>) {
     }
 }
 
-fn key(pod: &Pod) -> Key {
-    Key::new(
+fn key(pod: &Pod) -> NamespacedName {
+    NamespacedName::new(
         pod.metadata.namespace.as_deref().unwrap_or_default(),
         pod.metadata.name.as_deref().unwrap_or_default(),
     )

@@ -2,7 +2,12 @@
 //!
 //! Nothing here talks to a server, a disk or a clock; time comes in as a parameter.
 
+pub mod action;
 pub mod checkpoint;
+pub mod index;
+pub mod kind;
+pub mod known;
+pub mod memory;
 pub mod names;
 pub mod patch;
 pub mod placement;
@@ -12,4 +17,7 @@ pub mod progress;
 pub mod quantity;
 pub mod resources;
 pub mod spark;
+pub mod stored;
 pub mod volume;
+pub mod watched;
+pub mod world;

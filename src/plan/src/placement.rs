@@ -1,10 +1,10 @@
 //! Which node takes a new Spark, and which warm pod it becomes.
 
-use std::collections::BTreeMap;
-
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use sparks_api::labels;
+use sparks_api::{NamespacedName, labels};
+
+use crate::{index::Index, known::Known, watched::NodeFacts};
 
 /// One node with a running node agent, as its own pod's annotations tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,25 +26,28 @@ impl Agent {
         let node = pod.spec.as_ref()?.node_name.clone()?;
         ready.then(|| Self {
             node,
-            free_bytes: annotation(labels::POOL_FREE).and_then(|v| v.parse().ok()).unwrap_or_default(),
+            free_bytes: annotation(labels::POOL_FREE).and_then(|v| v.parse().ok()).unwrap_or(0),
             public_key: annotation(labels::PUBLIC_KEY).cloned(),
         })
     }
 }
 
-/// Whether the node takes pods and carries these labels.
+/// Nodes with a running node agent that take pods.
 #[must_use]
-pub fn takes_pods(node: &Node, selector: &BTreeMap<String, String>) -> bool {
-    let schedulable = !node.spec.as_ref().is_some_and(|spec| spec.unschedulable.unwrap_or_default());
-    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    let ready = conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
-    schedulable && ready && selector.iter().all(|(key, value)| node.labels().get(key) == Some(value))
+pub fn agents(index: &Index) -> Vec<Agent> {
+    let takes_pods = |agent: &&Known<Agent>| {
+        let node = index.get::<NodeFacts>(&NamespacedName::new("", &agent.node));
+        node.is_some_and(|node| node.takes_pods)
+    };
+    let mut agents: Vec<_> = index.all::<Agent>().filter(takes_pods).map(|agent| (**agent).clone()).collect();
+    agents.sort_by(|a, b| a.node.cmp(&b.node));
+    agents
 }
 
 /// The node for a Spark that has no data yet: one with a warm pod first, then the one with most free bytes.
 #[must_use]
-pub fn choose<'a>(agents: &'a [Agent], warm: &[&Pod]) -> Option<&'a Agent> {
-    let warm_on = |agent: &Agent| warm.iter().any(|pod| crate::pods::node(pod) == Some(&agent.node));
+pub fn choose<'a>(agents: &'a [Agent], warm: &[Known<Pod>]) -> Option<&'a Agent> {
+    let warm_on = |agent: &Agent| warm.iter().any(|pod| crate::pods::is_on(pod, &agent.node));
     agents
         .iter()
         .filter(|agent| agent.free_bytes > 0)
@@ -52,6 +55,7 @@ pub fn choose<'a>(agents: &'a [Agent], warm: &[&Pod]) -> Option<&'a Agent> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -59,20 +63,23 @@ mod tests {
         Agent { node: node.into(), free_bytes, public_key: None }
     }
 
-    fn pod_on(node: &str) -> Pod {
+    fn pod_on(node: &str) -> Known<Pod> {
         let spec = k8s_openapi::api::core::v1::PodSpec { node_name: Some(node.into()), ..Default::default() };
-        Pod { spec: Some(spec), ..Default::default() }
+        let mut pod = Pod { spec: Some(spec), ..Default::default() };
+        let text = |text: &str| Some(text.to_owned());
+        (pod.metadata.name, pod.metadata.namespace, pod.metadata.uid) = (text("p"), text("team"), text("u"));
+        Known::of(pod).unwrap()
     }
 
     #[test]
     fn a_node_with_a_warm_pod_wins_over_one_with_more_room() {
         let agents = [agent("big", 100), agent("warm", 10)];
         assert_eq!(choose(&agents, &[]).map(|a| a.node.as_str()), Some("big"));
-        assert_eq!(choose(&agents, &[&pod_on("warm")]).map(|a| a.node.as_str()), Some("warm"));
+        assert_eq!(choose(&agents, &[pod_on("warm")]).map(|a| a.node.as_str()), Some("warm"));
     }
 
     #[test]
     fn a_full_node_is_never_chosen() {
-        assert_eq!(choose(&[agent("full", 0)], &[&pod_on("full")]), None);
+        assert_eq!(choose(&[agent("full", 0)], &[pod_on("full")]), None);
     }
 }

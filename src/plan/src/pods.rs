@@ -11,9 +11,13 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use kube::ResourceExt;
-use sparks_api::{Resources, labels};
+use sparks_api::{Resources, Spark, labels};
 
-use crate::resources::requirements;
+use crate::{
+    index::{Index, Relation},
+    known::Known,
+    resources::requirements,
+};
 
 /// Name of the only container.
 pub const CONTAINER: &str = "spark";
@@ -28,16 +32,11 @@ pub struct Template {
 impl Template {
     /// A pod that waits in a pool.
     #[must_use]
-    pub fn warm(
-        &self,
-        name: String,
-        pool: &str,
-        owner: OwnerReference,
-        node: &str,
-        size: Option<&Resources>,
-    ) -> Pod {
+    pub fn warm(&self, pool: &str, owner: OwnerReference, node: &str, size: Option<&Resources>) -> Pod {
         let labels = labels_of(labels::ROLE_WARM, &[(labels::POOL, pool)]);
-        self.spark_pod(name, labels, owner, node, size)
+        let mut pod = self.spark_pod(String::new(), labels, owner, node, size);
+        (pod.metadata.name, pod.metadata.generate_name) = (None, Some(format!("{pool}-")));
+        pod
     }
 
     /// The pod of a Spark that found no warm one.
@@ -124,8 +123,17 @@ pub fn labels_of(role: &str, more: &[(&str, &str)]) -> BTreeMap<String, String> 
 
 /// Labels of the pod that is this Spark.
 #[must_use]
-pub fn spark_labels(spark: &str, uid: &str) -> BTreeMap<String, String> {
-    labels_of(labels::ROLE_SPARK, &[(labels::SPARK, spark), (labels::SPARK_UID, uid)])
+pub fn spark_labels(spark: &Known<Spark>) -> BTreeMap<String, String> {
+    let (name, uid) = (spark.name(), spark.id.uid.as_str());
+    labels_of(labels::ROLE_SPARK, &[(labels::SPARK, name), (labels::SPARK_UID, uid)])
+}
+
+/// The pods of this Spark.
+pub fn of_spark<'a>(
+    index: &'a Index,
+    spark: &Known<Spark>,
+) -> impl Iterator<Item = &'a Known<Pod>> + use<'a> {
+    index.related(&Relation::Owner(spark.id.uid.clone()))
 }
 
 fn metadata(name: String, labels: BTreeMap<String, String>, owner: OwnerReference) -> ObjectMeta {
@@ -170,6 +178,12 @@ fn on_node(node: &str) -> Affinity {
 #[must_use]
 pub fn node(pod: &Pod) -> Option<&String> {
     pod.spec.as_ref()?.node_name.as_ref()
+}
+
+/// Whether the pod was bound to this node.
+#[must_use]
+pub fn is_on(pod: &Pod, name: &str) -> bool {
+    node(pod).is_some_and(|node| node == name)
 }
 
 /// The node that the pod was made for.
@@ -239,5 +253,5 @@ fn has_condition<'a>(pod: &'a Pod, kind: &str, status: &str) -> Option<Option<&'
 /// Seconds that a pod gets to end: its service's, and a few for the guest.
 #[must_use]
 pub fn grace(service: Option<&sparks_api::Service>) -> u32 {
-    service.map_or(0, |s| u32::try_from(s.termination_grace_period_seconds).unwrap_or_default()) + 5
+    service.map_or(0, |s| u32::try_from(s.termination_grace_period_seconds).unwrap_or(0)) + 5
 }

@@ -1,5 +1,6 @@
 //! SSH: the installation's keys, and the keys that may enter a Spark.
 
+mod found;
 mod keys;
 mod lines;
 mod secrets;
@@ -12,59 +13,70 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Client, ResourceExt, api::Api};
-use sparks_plan::spark::{Observed, SshFound};
+use kube::{Client, api::Api};
 
 pub use keys::Keys;
 pub use secrets::SecretError;
 pub use sources::Sources;
 
-use crate::context::Context;
-
 /// How often the installation's keys are read again: whoever replaces one need not restart the controller.
 const READ_AGAIN: Duration = Duration::from_secs(60);
 
-/// The installation's keys as they were read last.
-pub struct Installation {
+/// Where the installation's keys are read.
+pub struct Origin {
     api: Api<Secret>,
     user_ca_file: Option<PathBuf>,
-    keys: RwLock<Arc<Keys>>,
 }
 
-impl Installation {
+impl Origin {
+    /// The Secrets of the installation's namespace, and a file with certificate authorities.
+    #[must_use]
+    pub fn new(client: &Client, namespace: &str, user_ca_file: Option<PathBuf>) -> Self {
+        Self { api: Api::namespaced(client.clone(), namespace), user_ca_file }
+    }
+
     /// Reads the keys, having made what is missing. Only the leader may call it.
     ///
     /// # Errors
     /// [`SecretError`].
-    pub async fn load(
-        client: &Client,
-        namespace: &str,
-        user_ca_file: Option<PathBuf>,
-    ) -> Result<Self, SecretError> {
-        let api = Api::namespaced(client.clone(), namespace);
-        let keys = read(&api, user_ca_file.as_ref()).await?;
-        Ok(Self { api, user_ca_file, keys: RwLock::new(Arc::new(keys)) })
-    }
-
-    /// The keys now.
-    pub fn keys(&self) -> Arc<Keys> {
-        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
+    pub async fn read(&self) -> Result<Keys, SecretError> {
+        read(&self.api, self.user_ca_file.as_ref()).await
     }
 
     /// Reads the keys again and again; `changed` is called when they are others.
-    pub async fn follow(&self, changed: impl Fn()) {
+    pub async fn follow(&self, installation: &Installation, changed: impl Fn()) {
         loop {
             tokio::time::sleep(READ_AGAIN).await;
-            match read(&self.api, self.user_ca_file.as_ref()).await {
-                Ok(keys) if keys != *self.keys() => {
+            match self.read().await {
+                Ok(keys) if keys != *installation.keys() => {
                     tracing::info!("the keys of the installation changed");
-                    *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+                    installation.set(keys);
                     changed();
                 }
                 Ok(_) => {}
                 Err(error) => tracing::warn!(%error, "the keys of the installation stay as they were"),
             }
         }
+    }
+}
+
+/// The installation's keys as they were read last.
+pub struct Installation(RwLock<Arc<Keys>>);
+
+impl Installation {
+    /// With these keys.
+    #[must_use]
+    pub fn new(keys: Keys) -> Self {
+        Self(RwLock::new(Arc::new(keys)))
+    }
+
+    /// The keys now.
+    pub fn keys(&self) -> Arc<Keys> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, keys: Keys) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
     }
 }
 
@@ -80,22 +92,4 @@ async fn read(api: &Api<Secret>, user_ca_file: Option<&PathBuf>) -> Result<Keys,
         keys.user_ca = lines;
     }
     Ok(keys)
-}
-
-/// The keys of this Spark's SSH server.
-///
-/// # Errors
-/// The API server's.
-pub async fn found(context: &Context, seen: &Observed) -> Result<SshFound, kube::Error> {
-    let keys = context.installation.keys();
-    let namespace = seen.spark.namespace().unwrap_or_default();
-    let sources = sparks_plan::spark::key_sources(seen);
-    let (lines, problem) = sources::read(context, &namespace, &sources).await?;
-    Ok(SshFound {
-        host_key: keys.host_key(&seen.spark.uid().unwrap_or_default()),
-        gateway_keys: keys.gateway.clone(),
-        user_ca_keys: keys.user_ca.clone(),
-        lines,
-        problem,
-    })
 }

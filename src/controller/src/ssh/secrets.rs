@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 
 use crypto_box::aead::{OsRng, rand_core::RngCore};
 use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::api::{Api, Patch, PostParams};
+use kube::api::{Api, Patch};
 use serde_json::json;
 use ssh_key::{LineEnding, PrivateKey, private::Ed25519Keypair};
 
 use super::keys::Keys;
 use crate::{
-    api_error::{already_exists, conflict},
-    context::{MANAGER, params},
+    api::ApiError,
+    kube_api::{MANAGER, params, write},
 };
 
 /// What clients see and what the gateway logs in to guests with.
@@ -37,7 +37,7 @@ pub enum SecretError {
         /// The Secret.
         name: &'static str,
         /// What it said.
-        source: kube::Error,
+        source: ApiError,
     },
     /// Somebody else writes it all the time.
     #[error("the Secret {0} of the installation is being changed by somebody else")]
@@ -82,7 +82,7 @@ pub async fn load(api: &Api<Secret>) -> Result<Keys, SecretError> {
 async fn ensure(api: &Api<Secret>, name: &'static str, wanted: &[(&str, Make)]) -> Result<Data, SecretError> {
     let failed = |source| SecretError::Api { name, source };
     for _ in 0..TRIES {
-        let found = api.get_opt(name).await.map_err(failed)?;
+        let found = api.get_opt(name).await.map_err(|error| failed(error.into()))?;
         let new = missing(found.as_ref().and_then(|secret| secret.data.as_ref()), wanted)?;
         let written = match found {
             Some(secret) if new.is_empty() => return Ok(secret.data.unwrap_or_default()),
@@ -91,18 +91,17 @@ async fn ensure(api: &Api<Secret>, name: &'static str, wanted: &[(&str, Make)]) 
                 let patch = json!({"metadata": {"resourceVersion": version}, "data": new});
                 api.patch(name, &params(), &Patch::Merge(patch)).await
             }
-            None => {
-                let create = PostParams { field_manager: Some(MANAGER.into()), ..Default::default() };
-                api.create(&create, &secret(name, new)).await
-            }
+            None => api.create(&write(), &secret(name, new)).await,
         };
         match written {
             Ok(secret) => {
                 tracing::info!(secret = name, "keys of the installation are made");
                 return Ok(secret.data.unwrap_or_default());
             }
-            Err(error) if conflict(&error) || already_exists(&error) => {}
-            Err(error) => return Err(failed(error)),
+            Err(error) => match ApiError::from(error) {
+                ApiError::Conflict | ApiError::Exists => {}
+                error => return Err(failed(error)),
+            },
         }
     }
     Err(SecretError::Contended(name))

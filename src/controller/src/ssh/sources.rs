@@ -6,14 +6,17 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use sparks_api::{KeySource, conditions::reason};
+use sparks_api::{KeySource, NamespacedName, conditions::reason};
+use sparks_plan::world::Now;
 
 use super::lines;
-use crate::{api_error::not_found, context::Context};
+use crate::{
+    api::{Answer, ApiError},
+    context::Context,
+};
 
 /// How long what was read counts. Together with the pause after which the plan asks again it is a minute.
 const FRESH: Duration = Duration::from_secs(15);
@@ -28,23 +31,23 @@ struct Found {
 /// What is wrong with a source: a reason and a sentence.
 pub type Problem = (&'static str, String);
 
-/// Namespace, kind, name and key.
-type Id = (String, &'static str, String, String);
+/// Object, kind and key.
+type Id = (NamespacedName, &'static str, String);
 
 /// What was read lately.
 #[derive(Default)]
-pub struct Sources(Mutex<HashMap<Id, (Instant, Arc<Found>)>>);
+pub struct Sources(Mutex<HashMap<Id, (Duration, Arc<Found>)>>);
 
 impl Sources {
-    fn fresh(&self, id: &Id) -> Option<Arc<Found>> {
+    fn fresh(&self, id: &Id, now: Now) -> Option<Arc<Found>> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(id).filter(|(at, _)| at.elapsed() < FRESH).map(|(_, found)| found.clone())
+        known.get(id).filter(|(at, _)| now.since(*at) < FRESH).map(|(_, found)| found.clone())
     }
 
-    fn keep(&self, id: Id, found: Arc<Found>) {
+    fn keep(&self, id: Id, found: Arc<Found>, now: Now) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, (at, _)| at.elapsed() < FRESH);
-        known.insert(id, (Instant::now(), found));
+        known.retain(|_, (at, _)| now.since(*at) < FRESH);
+        known.insert(id, (now.steady, found));
     }
 }
 
@@ -57,7 +60,7 @@ pub async fn read(
     context: &Context,
     namespace: &str,
     sources: &[KeySource],
-) -> Result<(Vec<String>, Option<Problem>), kube::Error> {
+) -> Answer<(Vec<String>, Option<Problem>)> {
     let (mut all, mut problem) = (Vec::new(), None);
     for source in sources {
         let found = one(context, namespace, source).await?;
@@ -67,25 +70,23 @@ pub async fn read(
     Ok((all, problem))
 }
 
-async fn one(context: &Context, namespace: &str, source: &KeySource) -> Result<Arc<Found>, kube::Error> {
+async fn one(context: &Context, namespace: &str, source: &KeySource) -> Answer<Arc<Found>> {
     let Some(id) = id(namespace, source) else { return Ok(Arc::default()) };
-    if let Some(found) = context.key_sources.fresh(&id) {
+    let now = context.clock.now();
+    if let Some(found) = context.key_sources.fresh(&id, now) {
         return Ok(found);
     }
-    let (_, kind, name, key) = &id;
+    let (object, kind, key) = &id;
     let text = match *kind {
         SECRET => {
-            let read = context.api::<Secret>(namespace).get(name).await;
-            let data = if_there(read)?.and_then(|secret| secret.data?.remove(key));
-            data.map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned())
+            let data = if_there(context.api.secret(object).await)?;
+            data.and_then(|mut data| data.remove(key))
+                .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         }
-        _ => {
-            let read = context.api::<ConfigMap>(namespace).get(name).await;
-            if_there(read)?.and_then(|map| map.data?.remove(key))
-        }
+        _ => if_there(context.api.config_map(object).await)?.and_then(|mut data| data.remove(key)),
     };
-    let found = Arc::new(judge(kind, name, key, text.as_deref()));
-    context.key_sources.keep(id, found.clone());
+    let found = Arc::new(judge(kind, &object.name, key, text.as_deref()));
+    context.key_sources.keep(id, found.clone(), now);
     Ok(found)
 }
 
@@ -96,12 +97,12 @@ fn id(namespace: &str, source: &KeySource) -> Option<Id> {
     let secret = source.secret_key_ref.as_ref().map(|reference| (SECRET, reference));
     let (kind, reference) =
         secret.or_else(|| source.config_map_key_ref.as_ref().map(|reference| (CONFIG_MAP, reference)))?;
-    Some((namespace.to_owned(), kind, reference.name.clone(), reference.key.clone()))
+    Some((NamespacedName::new(namespace, &reference.name), kind, reference.key.clone()))
 }
 
-fn if_there<T>(read: Result<T, kube::Error>) -> Result<Option<T>, kube::Error> {
+fn if_there<T>(read: Answer<T>) -> Answer<Option<T>> {
     match read {
-        Err(error) if not_found(&error) => Ok(None),
+        Err(ApiError::Gone) => Ok(None),
         other => other.map(Some),
     }
 }

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use sparks_api::NamespacedName;
 use sparks_host::{Host, HostError, container::ContainerError, host::AttachedDisk};
 use sparks_proto::{CodecError, Computer, ToGuest};
 use tokio::{net::unix::OwnedWriteHalf, sync::Notify};
@@ -19,7 +20,7 @@ use tokio::{net::unix::OwnedWriteHalf, sync::Notify};
 use state::State;
 pub use state::{GuestView, Standing};
 
-use crate::{metrics::Metrics, queue::Key, triggers::Triggers};
+use crate::{metrics::Metrics, triggers::Triggers};
 
 /// How long a guest may take to read a message.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,7 +52,7 @@ pub struct Guest {
     /// Id of the container.
     pub container: String,
     /// Pod of the container.
-    pub pod: Key,
+    pub pod: NamespacedName,
     /// Held while its root is being swapped.
     pub attaching: tokio::sync::Mutex<()>,
     state: Mutex<State>,
@@ -61,7 +62,7 @@ pub struct Guest {
 }
 
 impl Guest {
-    fn new(container: &str, pod: &Key) -> Self {
+    fn new(container: &str, pod: &NamespacedName) -> Self {
         Self {
             container: container.into(),
             pod: pod.clone(),
@@ -158,7 +159,7 @@ impl Guests {
     }
 
     /// Gets to know a running container and keeps a connection to its guest open until [`Self::forget`].
-    pub fn meet(self: &Arc<Self>, container: &str, pod: &Key) {
+    pub fn meet(self: &Arc<Self>, container: &str, pod: &NamespacedName) {
         let guest = {
             let mut all = self.all();
             if all.contains_key(container) {

@@ -13,6 +13,7 @@ use sparks_host::{
     host::{AttachRequest, DiskMount},
     pool::{DiskUsage, PoolError, VolumeRequest},
 };
+use sparks_ops::queue::Again;
 use sparks_proto::Computer;
 use tokio::{sync::oneshot, time::Instant};
 
@@ -26,7 +27,6 @@ use crate::{
     agent::{Agent, Lost},
     guest::{Guest, Standing},
     metrics::operation,
-    queue::Outcome,
     triggers,
 };
 
@@ -46,12 +46,12 @@ pub struct Applied {
 
 impl Applied {
     fn block(&mut self, blocked: Blocked) {
-        self.again(blocked.retry);
+        self.try_again(blocked.retry);
         self.blocked.push(blocked);
     }
 
     /// The sooner of two; a failure's growing pause counts before a fixed one.
-    fn again(&mut self, retry: Retry) {
+    fn try_again(&mut self, retry: Retry) {
         self.retry = match (self.retry, retry) {
             (Some(Retry::Backoff), _) | (_, Retry::Backoff) => Some(Retry::Backoff),
             (Some(Retry::After(a)), Retry::After(b)) => Some(Retry::After(a.min(b))),
@@ -64,17 +64,17 @@ impl Applied {
     pub fn retry(&mut self, written: Written) {
         match written {
             Written::Yes => {}
-            Written::Later(pause) => self.again(Retry::After(pause)),
-            Written::Failed => self.again(Retry::Backoff),
+            Written::Later(pause) => self.try_again(Retry::After(pause)),
+            Written::Failed => self.try_again(Retry::Backoff),
         }
     }
 
     /// What the queue is told.
-    pub fn outcome(&self) -> Outcome {
+    pub fn again(&self) -> Again {
         match self.retry {
-            None | Some(Retry::Event) => Outcome::Settled,
-            Some(Retry::After(pause)) => Outcome::Again(pause),
-            Some(Retry::Backoff) => Outcome::Failed,
+            None | Some(Retry::Event) => Again::OnChange,
+            Some(Retry::After(pause)) => Again::After(pause),
+            Some(Retry::Backoff) => Again::Backoff,
         }
     }
 }

@@ -36,7 +36,7 @@ use crate::{
     inventory::Inventory,
     metrics::Metrics,
     pods::{Container, PodFacts, Role},
-    queue, seal,
+    seal,
     triggers::Triggers,
 };
 
@@ -100,7 +100,7 @@ impl Bench {
         let service = tower::service_fn(move |request: Request<Body>| answer(answers.clone(), request));
         let client = Client::new(service, "a");
         let host = Arc::new(host);
-        let (queue, receiver) = queue::channel();
+        let (queue, receiver) = sparks_ops::queue::channel::<NamespacedName>();
         let (volumes, writer) = reflector::store();
         let triggers = Triggers { queue: queue.clone(), volumes };
         let key = seal::Key::load_or_create(&config.key_file()).expect("a key");
@@ -108,7 +108,7 @@ impl Bench {
         let metrics = Metrics::register(&mut Registry::default());
         let agent = Arc::new(Agent::new(config, client, host.clone(), key, inventory, triggers, metrics));
         let (reconciled, exits) = (agent.clone(), agent.clone());
-        tokio::spawn(queue::run(queue, receiver, move |key, since| {
+        tokio::spawn(sparks_ops::queue::run(queue, receiver, 64, Default::default(), move |key, since| {
             reconcile(reconciled.clone(), key, since)
         }));
         tokio::spawn(async move {
@@ -163,7 +163,7 @@ impl Bench {
             ip: Some([10, 0, 0, 7].into()),
             container: container.map_or(Container::NotRunning, |id| Container::Running(id.into())),
         };
-        let key = Key::new("a", name);
+        let key = NamespacedName::new("a", name);
         self.agent.pods.apply(key.clone(), Some(facts));
         if let Some(container) = container {
             self.agent.guests.meet(container, &key);
@@ -505,7 +505,7 @@ async fn a_volume_waits_for_its_image_and_is_made_when_that_is_imported() {
     let status = bench.status_when("v", |s| !s.conditions.is_empty()).await;
     let told = conditions::find(&status.conditions, conditions::PROVISIONED).expect("told");
     assert_eq!((told.reason.as_str(), status.phase), (reason::IMPORTING_IMAGE, VolumePhase::Pending));
-    let pod = Key::new("a", "import");
+    let pod = NamespacedName::new("a", "import");
     let facts = PodFacts {
         uid: "i".into(),
         role: Role::Import,

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use kube::ResourceExt;
-use sparks_api::Volume;
+use sparks_api::{NamespacedName, Volume};
 use sparks_host::Host;
 
 use super::{
     memory,
     plan::{Observed, PodState, SourceState, wanted},
 };
-use crate::{agent::Agent, computer, exits, guest::Standing, queue::Key, triggers};
+use crate::{agent::Agent, computer, exits, guest::Standing, triggers};
 
 /// Living containers that stand in the Volume's disks, except the present one of the pod that is wanted.
 pub async fn others(agent: &Arc<Agent>, volume: &Volume) -> Vec<String> {
@@ -78,8 +78,8 @@ fn look(host: &dyn Host, container: &str, uid: &str) -> Found {
     }
 }
 
-fn pod_key(volume: &Volume, pod: &str) -> Key {
-    Key::new(volume.metadata.namespace.as_deref().unwrap_or_default(), pod)
+fn pod_key(volume: &Volume, pod: &str) -> NamespacedName {
+    NamespacedName::new(volume.metadata.namespace.as_deref().unwrap_or_default(), pod)
 }
 
 /// What the agent knows without asking anybody.

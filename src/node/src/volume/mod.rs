@@ -15,17 +15,16 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
+use sparks_api::NamespacedName;
+use sparks_ops::queue::Again;
 use tokio::time::Instant;
 
-use crate::{
-    agent::Agent,
-    queue::{Key, Outcome},
-};
+use crate::agent::Agent;
 
 /// Brings one Volume nearer to its spec; `since` is when the reason for it came.
-pub async fn reconcile(agent: Arc<Agent>, key: Key, since: Instant) -> Outcome {
+pub async fn reconcile(agent: Arc<Agent>, key: NamespacedName, since: Instant) -> Again {
     let Some(volume) = agent.triggers.volumes.get(&ObjectRef::new(&key.name).within(&key.namespace)) else {
-        return Outcome::Settled;
+        return Again::OnChange;
     };
     let others = gather::others(&agent, &volume).await;
     let observed = gather::observe(&agent, &volume, &others);
@@ -33,10 +32,10 @@ pub async fn reconcile(agent: Arc<Agent>, key: Key, since: Instant) -> Outcome {
     let works = !plan.steps.is_empty();
     let mut applied = apply::apply(&agent, &volume, plan).await;
     if volume.metadata.deletion_timestamp.is_some() {
-        return applied.outcome();
+        return applied.again();
     }
     let observed = gather::observe(&agent, &volume, &others);
     let written = write::settle(&agent, &volume, &observed, &applied, works.then_some(since)).await;
     applied.retry(written);
-    applied.outcome()
+    applied.again()
 }

@@ -1,29 +1,28 @@
 //! From what is to what shall be.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::{Resource, ResourceExt};
-use serde_json::{Value, json};
+use kube::ResourceExt;
 use sparks_api::{
-    AttachedSsh, EnvSource, Inherited, KeySource, Restored, Volume, VolumeSource,
-    conditions::{self, PROVISIONED, reason},
-    labels,
+    AttachedSsh, Inherited, KeySource, Restored, SparkStatus, Volume, VolumeSource, VolumeSpec,
+    conditions::reason, labels,
 };
 
 use super::{
-    action::{Action, Plan},
-    attach::{attachment, claim_patch, disks, saved, volume_for},
+    attach::{attachment, disks, saved, volume_for},
     inherit::effective,
     observed::Observed,
     service::{DEFAULT_PORT, name_taken, service},
     sleep, ssh, status,
 };
 use crate::{
+    action::{Action, Doomed, Planned, Seal, Write},
+    known::{Known, owned_by},
     names, placement,
     pods::{self, grace, spark_labels},
     progress::{Blocked, Progress},
-    resources,
+    resources, volume,
 };
 
 /// After this time a start shows its progress; a warm one is over by then, in a burst on a small node too, and costs no
@@ -48,7 +47,7 @@ pub fn key_sources(seen: &Observed) -> Vec<KeySource> {
 
 /// Plans one Spark.
 #[must_use]
-pub fn plan(seen: &Observed) -> Plan {
+pub fn plan(seen: &Observed) -> Planned<SparkStatus> {
     let base = base(seen);
     let mut draft = Draft {
         seen,
@@ -56,6 +55,7 @@ pub fn plan(seen: &Observed) -> Plan {
         actions: Vec::new(),
         notice: None,
         bedtime: None,
+        declined: Vec::new(),
     };
     draft.bedtime = draft.bedtime();
     let progress = draft.steps().unwrap_or_else(Progress::Blocked);
@@ -77,12 +77,14 @@ struct Draft<'a> {
     notice: Option<Blocked>,
     /// When it falls asleep if nothing happens until then.
     bedtime: Option<jiff::Timestamp>,
+    /// What was not done, and why.
+    declined: Vec<String>,
 }
 
 impl Draft<'_> {
     fn steps(&mut self) -> Result<Progress, Blocked> {
         if self.expired() {
-            self.actions.push(Action::Delete);
+            self.actions.push(Action::Expire);
             return Ok(Progress::Settled(
                 reason::EXPIRED,
                 "its time to live has passed; it goes into the trash".into(),
@@ -127,40 +129,32 @@ impl Draft<'_> {
         self.seen.start.age < SHOW_PROGRESS_AFTER
     }
 
-    /// The Volume that is this Spark's now: the wanted restore's if it is there, else the one in status, else any.
-    fn live(&self) -> Option<&Arc<Volume>> {
-        let named = |name: &str| self.seen.volumes.iter().find(|v| v.name_any() == name);
-        let spark = &self.seen.spark;
-        let restored = spark.spec.restore.as_ref().and_then(|r| named(&self.restored_name(r)));
-        let recorded = spark.status.as_ref().and_then(|s| s.volume.as_ref()).and_then(|v| named(&v.name));
-        restored.or(recorded).or(self.seen.volumes.first())
-    }
-
-    fn restored_name(&self, restore: &sparks_api::Restore) -> String {
-        names::restored_volume(&self.seen.spark.name_any(), &self.uid(), restore)
-    }
-
-    fn uid(&self) -> String {
-        self.seen.spark.uid().unwrap_or_default()
+    fn live(&self) -> Option<&Known<Volume>> {
+        self.seen.live.as_ref()
     }
 
     /// A Spark without a Volume: take up trashed data, or make a Volume and find a pod for it.
     fn born(&mut self) -> Result<Progress, Blocked> {
         if let Some(trashed) = &self.seen.undelete {
-            self.actions.push(Action::PatchVolume(trashed.clone(), self.undelete_patch(), Vec::new()));
+            self.actions.push(Action::UpdateVolume(Box::new(self.undeleted(trashed)), Seal::default()));
             return Err(Blocked::waiting(reason::PROVISIONING, "the disks are being taken out of the trash"));
         }
         self.refuse_to_start_over()?;
         if self.is_fast() && self.seen.start.claim.is_some() {
             // The Volume is written, and its pod came through its watch first: a pass now would claim a second pod.
+            self.declined
+                .push("no pod is claimed and no Volume made: both are written and on their way".into());
             return Err(Blocked::waiting(reason::PROVISIONING, "the disks are being made"));
         }
         let source = self.seen.source.clone()?;
         let node = self.node_for(source.node)?;
         let pod = self.own_pod(&node).or_else(|| self.find_pod(&node));
-        let name = names::volume(&self.seen.spark.name_any(), &self.uid());
-        self.create_volume(name, node, source.volume, pod.as_deref());
+        self.create_volume(self.first_volume(), node, source.volume, pod.as_ref());
         Err(Blocked::waiting(reason::PROVISIONING, "the disks are being made"))
+    }
+
+    fn first_volume(&self) -> String {
+        names::volume(self.seen.spark.name(), &self.seen.spark.id.uid)
     }
 
     /// A Spark that once had disks must not silently begin anew without them.
@@ -182,14 +176,15 @@ impl Draft<'_> {
         }
     }
 
-    fn undelete_patch(&self) -> Value {
-        json!({
-            "metadata": {
-                "labels": {labels::OWNER_UID: self.uid(), labels::OWNER_NAME: self.seen.spark.name_any(), labels::TRASHED: null},
-                "annotations": {labels::TRASH_DEADLINE: null},
-            },
-            "spec": {"trashedAt": null},
-        })
+    fn undeleted(&self, trashed: &Known<Volume>) -> Volume {
+        let mut volume = (**trashed).clone();
+        let (spark, labels) = (&self.seen.spark, volume.labels_mut());
+        labels.insert(labels::OWNER_UID.into(), spark.id.uid.to_string());
+        labels.insert(labels::OWNER_NAME.into(), spark.name().into());
+        labels.remove(labels::TRASHED);
+        volume.annotations_mut().remove(labels::TRASH_DEADLINE);
+        volume.spec.trashed_at = None;
+        volume
     }
 
     /// The node of the source's blocks, or the best one.
@@ -197,8 +192,7 @@ impl Draft<'_> {
         if let Some(node) = wanted {
             return self.agent_on(&node).map(|()| node);
         }
-        let warm: Vec<&Pod> = self.seen.warm.iter().map(AsRef::as_ref).collect();
-        let chosen = placement::choose(&self.seen.agents, &warm).map(|agent| agent.node.clone());
+        let chosen = placement::choose(&self.seen.agents, &self.seen.warm).map(|agent| agent.node.clone());
         chosen.ok_or_else(|| {
             let message = "no node has a running node agent with room in its pool: look at the pods of the DaemonSet sparks-node";
             Blocked::waiting(reason::NO_NODE, message)
@@ -216,46 +210,53 @@ impl Draft<'_> {
     }
 
     /// A pod that was claimed by a pass that came no further.
-    fn own_pod(&self, node: &str) -> Option<Arc<Pod>> {
-        let is_here =
-            |pod: &&Arc<Pod>| !pods::is_ending(pod) && pods::node(pod).map(String::as_str) == Some(node);
-        self.seen.pods.iter().find(is_here).cloned()
+    fn own_pod(&self, node: &str) -> Option<Known<Pod>> {
+        self.seen.pods.iter().find(|pod| !pods::is_ending(pod) && pods::is_on(pod, node)).cloned()
     }
 
     /// A warm pod to claim, else an ordinary one, which has no uid yet and so is attached at the next pass.
-    fn find_pod(&mut self, node: &str) -> Option<Arc<Pod>> {
-        let spark = &self.seen.spark;
-        let warm =
-            self.seen.warm.iter().find(|pod| pods::node(pod).map(String::as_str) == Some(node)).cloned();
+    fn find_pod(&mut self, node: &str) -> Option<Known<Pod>> {
+        let warm = self.seen.warm.iter().find(|pod| pods::is_on(pod, node)).cloned();
         match &warm {
-            Some(pod) => {
-                let patch = claim_patch(spark, pod);
-                self.actions.push(Action::Claim { pod: pod.clone(), patch });
+            Some(pod) => self.actions.push(self.claim(pod)),
+            None => {
+                self.declined.push(format!("no warm pod is claimed: none is free on {node}"));
+                self.create_pod(node);
             }
-            None => self.create_pod(node),
         }
         warm
     }
 
-    fn create_pod(&mut self, node: &str) {
-        let spark = &self.seen.spark;
-        let Some(owner) = spark.controller_owner_ref(&()) else { return };
-        let name = names::cold_pod(&spark.name_any(), &self.uid());
-        let labels = spark_labels(&spark.name_any(), &self.uid());
-        let pod = self.seen.template.cold(name, labels, owner, node, self.effective.resources.as_ref());
-        self.actions.push(Action::CreatePod(Box::new(pod)));
+    fn claim(&self, pod: &Known<Pod>) -> Action {
+        let (spark, owner) = (self.seen.spark.id.clone(), Box::new(owned_by(&self.seen.spark)));
+        Action::Claim { pod: pod.clone(), spark, owner }
     }
 
-    fn create_volume(&mut self, name: String, node: String, source: VolumeSource, pod: Option<&Pod>) {
+    fn create_pod(&mut self, node: &str) {
+        let spark = &self.seen.spark;
+        let (name, labels) = (names::cold_pod(spark.name(), &spark.id.uid), spark_labels(spark));
+        let pod =
+            self.seen.template.cold(name, labels, owned_by(spark), node, self.effective.resources.as_ref());
+        self.actions.push(Action::CreatePod { pod: Box::new(pod), pool: None });
+    }
+
+    fn create_volume(&mut self, name: String, node: String, source: VolumeSource, pod: Option<&Known<Pod>>) {
         let mut volume = volume_for(&self.seen.spark, name, node, source, &self.effective);
         let (service, ssh) = (self.effective.service.as_ref(), self.ssh(&volume.spec.node_name, None));
         volume.spec.attachment = pod.map(|pod| attachment(&self.seen.spark, pod, service, ssh));
-        let env = if pod.is_some() { self.env() } else { Vec::new() };
-        self.actions.push(Action::CreateVolume(Box::new(volume), env));
+        let seal = self.seal(&volume, pod.is_some());
+        self.actions.push(Action::CreateVolume(Box::new(volume), seal));
     }
 
-    fn env(&self) -> Vec<EnvSource> {
-        self.effective.service.iter().flat_map(|s| s.env_from.iter().flatten().cloned()).collect()
+    /// What is missing in the Volume's attachment because only the controller can read and seal it.
+    fn seal(&self, volume: &Volume, new_env: bool) -> Seal {
+        let env = self.effective.service.iter().flat_map(|s| s.env_from.iter().flatten().cloned());
+        let ssh = volume.spec.attachment.as_ref().and_then(|attachment| attachment.ssh.as_ref());
+        let unsealed = ssh.is_some_and(|ssh| ssh.sealed_to.is_some() && ssh.sealed_host_key.is_none());
+        Seal {
+            env: if new_env { env.collect() } else { Vec::new() },
+            host_key_of: unsealed.then(|| self.seen.spark.id.uid.clone()),
+        }
     }
 
     fn ssh(&self, node: &str, old: Option<&AttachedSsh>) -> Option<AttachedSsh> {
@@ -267,14 +268,12 @@ impl Draft<'_> {
     /// Without a pod: `ending` while there is one, then `settled`.
     fn stopped(
         &mut self,
-        live: Option<&Arc<Volume>>,
+        live: Option<&Known<Volume>>,
         ending: Blocked,
         settled: Progress,
     ) -> Result<Progress, Blocked> {
         let grace = grace(self.effective.service.as_ref());
-        for pod in self.seen.pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
-            self.actions.push(Action::DeletePod(pod.clone(), grace));
-        }
+        self.end(self.seen.pods.iter(), grace);
         let Some(live) = live else {
             return if self.seen.spark.status.as_ref().is_some_and(|s| s.volume.is_some()) {
                 self.refuse_to_start_over().map(|()| settled)
@@ -286,10 +285,23 @@ impl Draft<'_> {
         self.discard_replaced(live);
         self.keep_volume_current(live, None);
         if self.seen.pods.is_empty() {
-            status::provisioned(live, self.seen.import_pod.as_deref())?;
+            self.provisioned(live)?;
             return Ok(settled);
         }
         Err(ending)
+    }
+
+    fn provisioned(&self, live: &Volume) -> Result<(), Blocked> {
+        let (pod, refused) = (self.seen.import_pod.as_ref(), self.seen.import_refused.as_ref());
+        status::provisioned(live, pod, refused)
+    }
+
+    /// Ends pods that nobody has begun to end.
+    fn end<'p>(&mut self, pods: impl Iterator<Item = &'p Known<Pod>>, grace: u32) {
+        let going = pods.filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        self.actions.extend(going.map(|pod| {
+            Action::DeletePod(Doomed { id: pod.id.clone(), version: None, grace_seconds: Some(grace) })
+        }));
     }
 
     /// A Spark that is created stopped gets its disks, and no pod.
@@ -299,70 +311,75 @@ impl Draft<'_> {
         }
         let source = self.seen.source.clone()?;
         let node = self.node_for(source.node)?;
-        let name = names::volume(&self.seen.spark.name_any(), &self.uid());
-        self.create_volume(name, node, source.volume, None);
+        self.create_volume(self.first_volume(), node, source.volume, None);
         Err(Blocked::waiting(reason::PROVISIONING, "the disks are being made"))
     }
 
-    fn running(&mut self, live: &Arc<Volume>) -> Result<Progress, Blocked> {
+    fn running(&mut self, live: &Known<Volume>) -> Result<Progress, Blocked> {
         let pod = self.pod(live)?;
-        let live = self.restore(live, pod.as_deref()).unwrap_or_else(|| live.clone());
-        self.discard_replaced(&live);
-        self.keep_volume_current(&live, pod.as_deref());
-        status::provisioned(&live, self.seen.import_pod.as_deref())?;
+        self.restore(live, pod.as_ref());
+        self.discard_replaced(live);
+        self.keep_volume_current(live, pod.as_ref());
+        self.provisioned(live)?;
         let pod =
             pod.ok_or_else(|| Blocked::waiting(reason::POD_STARTING, "no warm pod was free; a pod starts"))?;
-        status::attached(&live, &pod)?;
+        status::attached(live, &pod)?;
         self.resize(&pod);
         Ok(Progress::Ready(reason::RUNNING, "it runs".into()))
     }
 
     /// The pod that is this Spark, or a new one. Further pods, which only a lost race can leave, are ended.
-    fn pod(&mut self, live: &Volume) -> Result<Option<Arc<Pod>>, Blocked> {
+    fn pod(&mut self, live: &Volume) -> Result<Option<Known<Pod>>, Blocked> {
         let (ending, mut here): (Vec<_>, Vec<_>) =
             self.seen.pods.iter().cloned().partition(|pod| pods::is_ending(pod));
-        let ended = ending.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
-        self.actions.extend(ended.map(|pod| Action::DeletePod(pod.clone(), 0)));
-        let attached = live.spec.attachment.as_ref().map(|a| a.pod_uid.clone());
-        here.sort_by_key(|pod| (pod.uid() != attached, pod.name_any()));
-        let mut here = here.into_iter();
+        self.end(ending.iter(), 0);
+        let attached = live.spec.attachment.as_ref().map(|a| a.pod_uid.as_str());
+        here.sort_by_key(|pod| (Some(pod.id.uid.as_str()) != attached, pod.id.name.clone()));
+        let mut here = here.iter();
         let Some(pod) = here.next() else {
             self.agent_on(&live.spec.node_name)?;
             return Ok(self.find_pod(&live.spec.node_name));
         };
-        self.actions.extend(here.map(|pod| Action::DeletePod(pod, 0)));
-        Ok(Some(pod))
+        self.end(here, 0);
+        Ok(Some(pod.clone()))
     }
 
     /// Makes the Volume of a wanted restore that is not done; says why when it can't.
-    fn restore(&mut self, live: &Arc<Volume>, pod: Option<&Pod>) -> Option<Arc<Volume>> {
-        let restore = self.seen.spark.spec.restore.clone()?;
-        let name = self.restored_name(&restore);
-        let done = self.seen.spark.status.as_ref().and_then(|s| s.restored.clone());
+    fn restore(&mut self, live: &Known<Volume>, pod: Option<&Known<Pod>>) {
+        let spark = &self.seen.spark;
+        let Some(restore) = spark.spec.restore.as_ref() else { return };
+        let name = names::restored_volume(spark.name(), &spark.id.uid, restore);
         let wanted = Restored { checkpoint: restore.checkpoint.clone(), id: restore.id.clone() };
-        if live.name_any() == name || done == Some(wanted) {
-            return None;
+        let done = spark.status.as_ref().and_then(|s| s.restored.as_ref());
+        if live.name() == name || done == Some(&wanted) {
+            return;
         }
-        match self.seen.restore.clone()? {
-            Ok(source) => {
+        self.notice = match self.seen.restore.clone() {
+            Some(Ok(source)) => {
                 self.create_volume(name, live.spec.node_name.clone(), source, pod);
-                let message = format!("the disks of the Checkpoint {} are being made", restore.checkpoint);
-                self.notice = Some(Blocked::waiting(reason::PROVISIONING, message));
+                let message = format!("the disks of the Checkpoint {} are being made", wanted.checkpoint);
+                Some(Blocked::waiting(reason::PROVISIONING, message))
             }
-            Err(blocked) => self.notice = Some(blocked),
-        }
-        None
+            Some(Err(blocked)) => Some(blocked),
+            None => None,
+        };
     }
 
     /// What a restore replaced goes into the trash once the new disks are there.
-    fn discard_replaced(&mut self, live: &Arc<Volume>) {
-        let there = live.status.as_ref().is_some_and(|s| conditions::is_true(&s.conditions, PROVISIONED));
-        let replaced = self.seen.volumes.iter().filter(|v| there && v.name_any() != live.name_any());
-        self.actions.extend(replaced.map(|v| Action::Trash(v.clone())));
+    fn discard_replaced(&mut self, live: &Known<Volume>) {
+        if !volume::is_provisioned(live) {
+            return;
+        }
+        let deadline = volume::trash_deadline(self.seen.now, self.seen.retention);
+        let replaced = self.seen.volumes.iter().filter(|volume| volume.id != live.id);
+        self.actions.extend(replaced.map(|volume| {
+            let trashed = volume::trashed(volume, self.seen.now, deadline);
+            Action::UpdateVolume(Box::new(trashed), Seal::default())
+        }));
     }
 
     /// Attachment, disk sizes and the saved spec follow the Spark.
-    fn keep_volume_current(&mut self, live: &Arc<Volume>, pod: Option<&Pod>) {
+    fn keep_volume_current(&mut self, live: &Known<Volume>, pod: Option<&Known<Pod>>) {
         let old = live.spec.attachment.as_ref();
         let ssh = self.ssh(&live.spec.node_name, old.and_then(|old| old.ssh.as_ref()));
         let service = self.effective.service.as_ref();
@@ -372,31 +389,24 @@ impl Draft<'_> {
         if let (true, Some(wanted), Some(old)) = (same_env, &mut wanted, old) {
             wanted.sealed_env.clone_from(&old.sealed_env);
         }
-        let env = if wanted.is_some() && !same_env { self.env() } else { Vec::new() };
-        let spec =
-            sparks_api::VolumeSpec { attachment: wanted, disks: disks(&self.effective), ..live.spec.clone() };
-        let spec_patch = crate::patch::between(Some(&live.spec), &spec).ok().flatten();
-        let saved = saved(&self.seen.spark, &self.effective).unwrap_or_default();
-        let saved_changed = saved.iter().any(|(key, value)| live.annotations().get(key) != Some(value));
-        if spec_patch.is_none() && !saved_changed {
-            return;
+        let new_env = wanted.is_some() && !same_env;
+        let mut volume = (**live).clone();
+        volume.spec = VolumeSpec { attachment: wanted, disks: disks(&self.effective), ..live.spec.clone() };
+        volume.annotations_mut().extend(saved(&self.seen.spark, &self.effective));
+        if volume != **live {
+            let seal = self.seal(&volume, new_env);
+            self.actions.push(Action::UpdateVolume(Box::new(volume), seal));
         }
-        let mut patch = json!({"spec": spec_patch.unwrap_or(json!({}))});
-        if saved_changed {
-            patch["metadata"] = json!({"annotations": saved});
-        }
-        self.actions.push(Action::PatchVolume(live.clone(), patch, env));
     }
 
-    fn resize(&mut self, pod: &Arc<Pod>) {
+    fn resize(&mut self, pod: &Known<Pod>) {
         if self.effective.resources.is_none() {
             return;
         }
         let wanted = resources::requirements(self.effective.resources.as_ref());
         let now = pod.spec.as_ref().and_then(|s| s.containers.first()).and_then(|c| c.resources.as_ref());
         if !now.is_some_and(|now| resources::same(now, &wanted)) {
-            let patch = json!({"spec": {"containers": [{"name": pods::CONTAINER, "resources": wanted}]}});
-            self.actions.push(Action::Resize(pod.clone(), patch));
+            self.actions.push(Action::ResizePod(pod.clone(), Box::new(wanted)));
         }
     }
 
@@ -408,39 +418,43 @@ impl Draft<'_> {
             self.actions.push(Action::CreateService(Box::new(wanted)));
             return;
         };
-        let ours = found.owner_references().iter().any(|owner| owner.uid == self.uid());
-        if !ours {
-            self.notice = Some(name_taken(&found.name_any()));
+        let ours = |uid: &str| uid == self.seen.spark.id.uid.as_str();
+        if !found.owner_references().iter().any(|owner| ours(&owner.uid)) {
+            self.notice = Some(name_taken(found.name()));
             return;
         }
         let ports = |s: &Service| {
             s.spec.as_ref().and_then(|s| s.ports.as_ref()).and_then(|p| p.first()).map(|p| p.port)
         };
         if ports(found) != Some(port) {
-            self.actions
-                .push(Action::PatchService(json!({"spec": {"ports": wanted.spec.and_then(|s| s.ports)}})));
+            let ports = wanted.spec.and_then(|spec| spec.ports).into_iter().flatten().collect();
+            self.actions.push(Action::PatchService(found.id.name.clone(), ports));
         }
     }
 
-    fn finish(self, progress: &Progress, base: Option<Inherited>) -> Plan {
-        let live = self.live().cloned();
+    fn finish(self, progress: &Progress, base: Option<Inherited>) -> Planned<SparkStatus> {
         let falls_asleep = self.falls_asleep() && !self.expired();
-        let mut wanted = status::status(self.seen, &self.effective, live.as_deref(), progress, falls_asleep);
+        let mut wanted = status::status(self.seen, &self.effective, self.live(), progress, falls_asleep);
         wanted.inherited = base;
-        let events = status::events(&self.seen.spark, progress, &wanted);
-        let fast = self.is_fast() && !progress.is_ready();
-        let going = going_on(progress);
+        let write = match progress {
+            _ if falls_asleep => Write::IfUnchanged,
+            Progress::Ready(..) => Write::First,
+            _ if going_on(progress) && self.is_fast() => Write::Later,
+            _ => Write::After,
+        };
+        let look = (write == Write::Later).then_some(SHOW_PROGRESS_AFTER);
         let expiry = wanted.expires_at.as_ref().map(|at| until(at.0, self.seen.now));
-        let look = (going && fast).then_some(SHOW_PROGRESS_AFTER);
         let bedtime = self.bedtime.filter(|_| !falls_asleep).map(|at| until(at, self.seen.now));
         let keys = (!ssh::sources(&self.effective).is_empty()).then_some(READ_KEYS_AGAIN);
-        Plan {
-            actions: self.actions,
-            status: wanted,
-            status_may_wait: going && fast,
-            only_if_unchanged: falls_asleep,
-            requeue: [expiry, look, bedtime, keys].into_iter().flatten().min(),
-            events,
+        Planned {
+            events: status::events(&self.seen.spark, progress, &wanted),
+            started: status::started(&self.seen.spark, &wanted),
+            // The pod of one that falls asleep is ended by the pass that the accepted status brings about.
+            actions: if falls_asleep { Vec::new() } else { self.actions },
+            status: Some(wanted),
+            write,
+            again: [expiry, look, bedtime, keys].into_iter().flatten().min(),
+            declined: self.declined,
         }
     }
 }

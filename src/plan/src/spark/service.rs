@@ -4,18 +4,20 @@ use k8s_openapi::{
     api::core::v1::{Service, ServicePort, ServiceSpec},
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
-use kube::{Resource, ResourceExt};
 use sparks_api::{Spark, conditions::reason, labels};
 
-use crate::progress::Blocked;
+use crate::{
+    known::{Known, owned_by},
+    progress::Blocked,
+};
 
 /// Port of a Spark that says nothing else.
 pub(super) const DEFAULT_PORT: i32 = 8080;
 
 /// A headless Service: the name resolves to the pod itself, and thousands of Sparks cost kube-proxy nothing.
 #[must_use]
-pub fn service(spark: &Spark, port: i32) -> Service {
-    let label = (labels::SPARK.to_owned(), spark.name_any());
+pub fn service(spark: &Known<Spark>, port: i32) -> Service {
+    let label = (labels::SPARK.to_owned(), spark.name().to_owned());
     let ports = vec![ServicePort {
         name: Some("http".into()),
         port,
@@ -24,10 +26,10 @@ pub fn service(spark: &Spark, port: i32) -> Service {
     }];
     Service {
         metadata: ObjectMeta {
-            name: Some(spark.name_any()),
-            namespace: spark.namespace(),
+            name: Some(spark.name().into()),
+            namespace: Some(spark.namespace().into()),
             labels: Some([label.clone()].into()),
-            owner_references: spark.controller_owner_ref(&()).map(|owner| vec![owner]),
+            owner_references: Some(vec![owned_by(spark)]),
             ..Default::default()
         },
         spec: Some(ServiceSpec {

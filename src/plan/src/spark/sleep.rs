@@ -14,7 +14,10 @@ use sparks_api::{
     labels, time,
 };
 
-use crate::progress::{Blocked, Progress};
+use crate::{
+    known::Known,
+    progress::{Blocked, Progress},
+};
 
 /// The shortest idle time that counts: `sleepingSince` has whole seconds.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -49,14 +52,14 @@ fn last_seen(spark: &Spark) -> Option<Timestamp> {
 }
 
 /// Where the disks are attached, if that is this pod.
-pub(super) fn attached_to<'a>(volume: &'a Volume, pod: &Pod) -> Option<&'a Attached> {
+pub(super) fn attached_to<'a>(volume: &'a Volume, pod: &Known<Pod>) -> Option<&'a Attached> {
     let status = volume.status.as_ref()?;
     let done = conditions::is_true(&status.conditions, ATTACHED);
-    status.attached.as_ref().filter(|found| done && Some(&found.pod_uid) == pod.uid().as_ref())
+    status.attached.as_ref().filter(|found| done && found.pod_uid == pod.id.uid.as_str())
 }
 
 /// When it falls asleep if nothing happens until then; never while it is in use or not attached to its pod.
-pub(super) fn bedtime(spark: &Spark, volume: &Volume, pod: &Pod) -> Option<Timestamp> {
+pub(super) fn bedtime(spark: &Spark, volume: &Volume, pod: &Known<Pod>) -> Option<Timestamp> {
     let timeout = timeout(spark)?;
     let idle = attached_to(volume, pod)?.idle_since.as_ref()?.0;
     let last = [started(volume, spark), last_seen(spark)].into_iter().flatten().fold(idle, Timestamp::max);
@@ -93,8 +96,8 @@ pub(super) fn falling(spark: &Spark) -> Blocked {
 }
 
 /// It has no pod any more.
-pub(super) fn sleeping(spark: &Spark) -> Progress {
-    let (name, namespace) = (spark.name_any(), spark.namespace().unwrap_or_default());
+pub(super) fn sleeping(spark: &Known<Spark>) -> Progress {
+    let (name, namespace) = (spark.name(), spark.namespace());
     let message = format!(
         "{} and sleeps; it wakes at the next SSH or HTTP through the gateway, or with: spark start {name} -n {namespace}",
         idled(spark)

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -14,11 +14,15 @@ use sparks_api::{
 };
 
 use super::{
-    Action, Observed, Plan, SshFound, asleep, plan,
+    Observed, SshFound, asleep, plan,
     tests::{
-        base_name, created_volume, from_image, observed, ready, running, set_status, spark, volume, warm,
+        base_name, created_volume, from_image, observed, ready, running, set_status, set_volumes, spark,
+        told, updated_volumes, volume, warm,
     },
 };
+use crate::action::{Action, Planned, Write};
+
+type Plan = Planned<SparkStatus>;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -52,7 +56,8 @@ fn awake(past: Past) -> Observed {
     status.attached.as_mut().unwrap().idle_since = past.idle.and_then(time);
     conditions::remove(&mut status.conditions, ATTACHED);
     status.conditions.push(condition(ATTACHED, true, reason::AVAILABLE, "", None, at(past.attached)));
-    seen.volumes = vec![Arc::new(volume)];
+    let volume = seen.volumes[0].with(volume);
+    set_volumes(&mut seen, vec![volume]);
     let ready = past.ready.map(|t| condition(READY, true, reason::RUNNING, "it runs", Some(1), at(t)));
     let status = SparkStatus {
         last_activity_at: past.activity.and_then(time),
@@ -69,14 +74,15 @@ fn wake_at(seen: &mut Observed, second: Option<i64>) {
     if let Some(second) = second {
         spark.annotations_mut().insert(labels::WAKE.into(), at(second).to_string());
     }
-    seen.spark = Arc::new(spark);
+    seen.spark = seen.spark.with(spark);
 }
 
 /// A Spark that fell asleep at second 900.
 fn sleeping(spec: SparkSpec) -> Observed {
     let mut seen = observed(spec);
     seen.now = at(1000);
-    seen.volumes = vec![Arc::new(volume(&seen.spark, &base_name(), None))];
+    let volume = volume(&seen.spark, &base_name(), None);
+    set_volumes(&mut seen, vec![volume]);
     let status = SparkStatus {
         sleeping_since: time(900),
         volume: Some(LocalReference { name: base_name() }),
@@ -108,7 +114,7 @@ fn a_spark_falls_asleep_when_nobody_used_it_for_its_idle_timeout_and_not_a_momen
     ] {
         let plan = plan(&awake(past));
         let expected = sleeps_in.map(|left| left.map(Duration::from_secs));
-        let got = plan.status.sleeping_since.is_none().then_some(plan.requeue);
+        let got = told(&plan).sleeping_since.is_none().then_some(plan.again);
         assert_eq!(got, expected, "{what}");
     }
 }
@@ -118,26 +124,26 @@ fn without_an_idle_timeout_a_spark_never_sleeps() {
     let mut seen = awake(Past { idle: Some(1), ..Default::default() });
     let mut spark = (*seen.spark).clone();
     spark.spec.lifecycle.idle_timeout = None;
-    seen.spark = Arc::new(spark);
+    seen.spark = seen.spark.with(spark);
     let plan = plan(&seen);
-    assert_eq!((plan.status.sleeping_since, plan.requeue), (None, None));
+    assert_eq!((told(&plan).sleeping_since.clone(), plan.again), (None, None));
 }
 
 #[test]
 fn falling_asleep_is_written_before_the_pod_ends_and_only_if_nobody_came_meanwhile() {
     let mut seen = awake(Past { idle: Some(100), ready: Some(100), ..Default::default() });
     let first = plan(&seen);
-    assert!(first.only_if_unchanged && !first.status_may_wait && !ends_a_pod(&first));
-    assert_eq!((first.status.sleeping_since.clone(), first.status.pod_ip.clone()), (time(1000), None));
+    assert!(first.write == Write::IfUnchanged && !ends_a_pod(&first));
+    assert_eq!((told(&first).sleeping_since.clone(), told(&first).pod_ip.clone()), (time(1000), None));
     assert_eq!(ready(&first), (false, reason::SLEEPING.into()));
     assert_eq!(
         first.events.iter().map(|e| (e.warning, e.reason)).collect::<Vec<_>>(),
         [(false, reason::SLEEPING)]
     );
-    set_status(&mut seen, first.status);
+    set_status(&mut seen, told(&first).clone());
     let then = plan(&seen);
-    assert!(ends_a_pod(&then) && !then.only_if_unchanged);
-    assert_eq!((then.status.phase, then.status.sleeping_since), (SparkPhase::Stopping, time(1000)));
+    assert!(ends_a_pod(&then) && then.write != Write::IfUnchanged);
+    assert_eq!((told(&then).phase, told(&then).sleeping_since.clone()), (SparkPhase::Stopping, time(1000)));
     assert!(then.events.is_empty());
 }
 
@@ -145,10 +151,10 @@ fn falling_asleep_is_written_before_the_pod_ends_and_only_if_nobody_came_meanwhi
 fn a_sleeping_spark_has_no_pod_and_is_as_it_shall_be() {
     let plan = plan(&sleeping(idle_after("1m")));
     assert_eq!(ready(&plan), (false, reason::SLEEPING.into()));
-    assert_eq!((plan.status.phase, plan.status.sleeping_since.clone()), (SparkPhase::Sleeping, time(900)));
-    assert!(conditions::find(&plan.status.conditions, RECONCILING).is_none());
+    assert_eq!((told(&plan).phase, told(&plan).sleeping_since.clone()), (SparkPhase::Sleeping, time(900)));
+    assert!(conditions::find(&told(&plan).conditions, RECONCILING).is_none());
     assert!(plan.actions.iter().all(|a| matches!(a, Action::CreateService(_))), "{:?}", plan.actions);
-    assert_eq!(plan.requeue, None);
+    assert_eq!(plan.again, None);
 }
 
 #[test]
@@ -170,7 +176,7 @@ fn a_sleeping_spark_wakes_when_somebody_came_since_and_not_before() {
         assert_eq!(asleep(&seen.spark), !wakes, "{what}");
         let plan = plan(&seen);
         let claims = plan.actions.iter().any(|action| matches!(action, Action::Claim { .. }));
-        assert_eq!((claims, plan.status.sleeping_since.is_none()), (wakes, wakes), "{what}");
+        assert_eq!((claims, told(&plan).sleeping_since.is_none()), (wakes, wakes), "{what}");
         assert_eq!(plan.events.iter().any(|e| e.reason == reason::WOKEN), wakes, "{what}");
     }
 }
@@ -181,7 +187,7 @@ fn a_wake_costs_no_write_but_those_of_a_warm_start() {
     seen.warm = vec![warm("w", "n1")];
     wake_at(&mut seen, Some(1000));
     let plan = plan(&seen);
-    assert!(plan.status_may_wait && !plan.only_if_unchanged);
+    assert_eq!(plan.write, Write::Later);
     assert!(created_volume(&plan).is_none());
     assert_eq!(plan.actions.len(), 2, "{:?}", plan.actions);
 }
@@ -193,10 +199,10 @@ fn what_needs_no_pod_is_done_without_waking() {
     let mut seen = sleeping(idle_after("1m"));
     let mut spark = (*seen.spark).clone();
     spark.spec.disk = Some(bigger);
-    seen.spark = Arc::new(spark);
+    seen.spark = seen.spark.with(spark);
     let plan = plan(&seen);
-    assert!(plan.actions.iter().any(|action| matches!(action, Action::PatchVolume(..))));
-    assert_eq!(plan.status.phase, SparkPhase::Sleeping);
+    assert_eq!(updated_volumes(&plan).len(), 1);
+    assert_eq!(told(&plan).phase, SparkPhase::Sleeping);
 }
 
 #[test]
@@ -205,7 +211,7 @@ fn a_spark_that_is_stopped_or_may_not_sleep_any_more_does_not_sleep() {
         lifecycle: Lifecycle { running: false, ..idle_after("1m").lifecycle },
         ..from_image()
     }));
-    assert_eq!((stopped.status.phase, stopped.status.sleeping_since), (SparkPhase::Stopped, None));
+    assert_eq!((told(&stopped).phase, told(&stopped).sleeping_since.clone()), (SparkPhase::Stopped, None));
     assert!(stopped.events.iter().all(|e| e.reason != reason::WOKEN));
     let mut seen = sleeping(from_image());
     seen.warm = vec![warm("w", "n1")];
@@ -216,7 +222,7 @@ fn a_spark_that_is_stopped_or_may_not_sleep_any_more_does_not_sleep() {
 fn what_can_not_be_seen_is_not_called_idle() {
     let mut seen = awake(Past { idle: Some(100), ..Default::default() });
     seen.agents.clear();
-    assert_eq!(plan(&seen).status.sleeping_since, None, "its node agent is away");
+    assert_eq!(told(&plan(&seen)).sleeping_since, None, "its node agent is away");
 }
 
 #[test]
@@ -226,12 +232,12 @@ fn the_gateways_fields_are_never_written_by_the_controller() {
     let mut status = seen.spark.status.clone().unwrap();
     status.recordings = Some(recordings);
     set_status(&mut seen, status.clone());
-    let patch = crate::patch::between(Some(&status), &plan(&seen).status).unwrap().unwrap();
+    let patch = crate::patch::between(Some(&status), told(&plan(&seen))).unwrap().unwrap();
     for field in ["lastActivityAt", "recordings"] {
         assert!(patch.get(field).is_none(), "{field} in {patch}");
     }
     set_status(&mut seen, SparkStatus::default());
-    let patch = crate::patch::between(Some(&SparkStatus::default()), &plan(&seen).status).unwrap().unwrap();
+    let patch = crate::patch::between(Some(&SparkStatus::default()), told(&plan(&seen))).unwrap().unwrap();
     assert!(
         patch.get("lastActivityAt").is_none(),
         "a cache that is behind names no field that it doesn't know"
@@ -243,23 +249,25 @@ fn the_address_of_the_pod_is_told_while_the_disks_are_its_root_and_no_longer() {
     let with_ip = |seen: &mut Observed| {
         let mut pod = (*seen.pods[0]).clone();
         pod.status.as_mut().unwrap().pod_ip = Some("10.0.0.7".into());
-        seen.pods = vec![Arc::new(pod)];
+        seen.pods = vec![seen.pods[0].with(pod)];
     };
     let mut seen = awake(Past::default());
     with_ip(&mut seen);
     let mut slow = (*seen.volumes[0]).clone();
     slow.status.as_mut().unwrap().attached.as_mut().unwrap().service_ready = false;
-    seen.volumes = vec![Arc::new(slow.clone())];
+    let volume = seen.volumes[0].with(slow.clone());
+    set_volumes(&mut seen, vec![volume]);
     let starting = plan(&seen);
     assert_eq!(ready(&starting), (false, reason::SERVICE_NOT_READY.into()));
-    assert_eq!(starting.status.pod_ip.as_deref(), Some("10.0.0.7"));
+    assert_eq!(told(&starting).pod_ip.as_deref(), Some("10.0.0.7"));
     slow.status.as_mut().unwrap().attached.as_mut().unwrap().pod_uid = "the-pod-before".into();
-    seen.volumes = vec![Arc::new(slow)];
-    assert_eq!(plan(&seen).status.pod_ip, None, "attached to another pod");
+    let volume = seen.volumes[0].with(slow);
+    set_volumes(&mut seen, vec![volume]);
+    assert_eq!(told(&plan(&seen)).pod_ip, None, "attached to another pod");
     let stop = SparkSpec { lifecycle: Lifecycle { running: false, ..Default::default() }, ..from_image() };
     let mut seen = running(stop);
     with_ip(&mut seen);
-    assert_eq!(plan(&seen).status.pod_ip, None, "about to end");
+    assert_eq!(told(&plan(&seen)).pod_ip, None, "about to end");
 }
 
 #[test]
@@ -269,27 +277,36 @@ fn an_attached_spark_keeps_its_sealed_host_key_and_follows_the_keys_that_may_ent
         SshFound { host_key: Some("host".into()), gateway_keys: vec!["gw".into()], ..Default::default() };
     seen.agents[0].public_key = Some("agent".into());
     seen.ssh = found;
-    let patch = |plan: &Plan| {
-        plan.actions.iter().find_map(|action| match action {
-            Action::PatchVolume(_, patch, _) => Some(patch["spec"]["attachment"]["ssh"].clone()),
-            _ => None,
-        })
+    let ssh = |plan: &Plan| -> Option<AttachedSsh> {
+        updated_volumes(plan).first().and_then(|volume| volume.spec.attachment.clone()?.ssh)
     };
-    let first = patch(&plan(&seen)).unwrap();
+    let first = plan(&seen);
+    let mut attached = ssh(&first).unwrap();
+    assert_eq!(attached.sealed_host_key, None, "whoever carries it out seals it");
+    let seals = |plan: &Plan| {
+        plan.actions.iter().any(|a| matches!(a, Action::UpdateVolume(_, seal) if seal.host_key_of.is_some()))
+    };
+    assert!(seals(&first));
+    attached.sealed_host_key = Some("sealed".into());
     let mut volume = (*seen.volumes[0]).clone();
-    let mut ssh: AttachedSsh = serde_json::from_value(first).unwrap();
-    assert_eq!(ssh.sealed_host_key, None, "the applier seals it");
-    ssh.sealed_host_key = Some("sealed".into());
-    volume.spec.attachment.as_mut().unwrap().ssh = Some(ssh);
-    seen.volumes = vec![Arc::new(volume)];
-    assert_eq!(patch(&plan(&seen)), None, "nothing changed");
+    volume.spec.attachment.as_mut().unwrap().ssh = Some(attached);
+    volume.metadata.annotations = updated_volumes(&first)[0].metadata.annotations.clone();
+    let volume = seen.volumes[0].with(volume);
+    set_volumes(&mut seen, vec![volume]);
+    assert_eq!(ssh(&plan(&seen)), None, "nothing changed");
     seen.ssh.lines = vec!["ssh-ed25519 AAAA".into()];
-    assert_eq!(patch(&plan(&seen)).unwrap(), serde_json::json!({"authorizedKeys": ["ssh-ed25519 AAAA"]}));
+    let then = plan(&seen);
+    assert!(!seals(&then));
+    let attached = ssh(&then).unwrap();
+    assert_eq!(
+        (attached.authorized_keys, attached.sealed_host_key),
+        (vec!["ssh-ed25519 AAAA".into()], Some("sealed".into()))
+    );
 }
 
 #[test]
 fn a_service_is_public_only_in_the_status_of_its_own_spark() {
-    let public = |spec: SparkSpec| plan(&running(spec)).status.public;
+    let public = |spec: SparkSpec| told(&plan(&running(spec))).public;
     let service = Service { command: vec!["x".into()], port: 8080, public: true, ..Default::default() };
     assert!(public(SparkSpec { service: Some(service), ..from_image() }));
     assert!(!public(from_image()));
@@ -297,7 +314,7 @@ fn a_service_is_public_only_in_the_status_of_its_own_spark() {
 
 #[test]
 fn a_moment_that_can_not_be_read_wakes_nobody() {
-    let mut sleeper: Spark = spark(idle_after("1m"));
+    let mut sleeper: Spark = (*spark(idle_after("1m"))).clone();
     sleeper.status = Some(SparkStatus { sleeping_since: time(900), ..Default::default() });
     sleeper.annotations_mut().insert(labels::WAKE.into(), "now".into());
     assert!(asleep(&sleeper));

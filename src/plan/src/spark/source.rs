@@ -1,12 +1,16 @@
 //! What a Spark is made from, and whether it may be.
 
 use sparks_api::{
-    Checkpoint, ForkPolicy, ImageSource, Inherited, Restore, Spark, Volume, VolumeReference, VolumeSource,
-    conditions::{self, PROVISIONED, reason},
+    Checkpoint, ForkPolicy, ImageSource, Inherited, Restore, Spark, Volume, VolumeSource, conditions::reason,
 };
 
 use super::inherit::{abroad, effective};
-use crate::{names, progress::Blocked};
+use crate::{
+    known::Known,
+    names,
+    progress::Blocked,
+    volume::{self, is_provisioned},
+};
 
 /// What a new Spark is made from.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,8 +38,8 @@ pub fn of_image(namespace: &str, reference: &str) -> Source {
 pub fn from_spark(
     namespace: &str,
     at: (&str, &str),
-    spark: Option<&Spark>,
-    volume: Option<&Volume>,
+    spark: Option<&Known<Spark>>,
+    volume: Option<&Known<Volume>>,
 ) -> Result<Source, Blocked> {
     let spark = spark.filter(|spark| consents(namespace, at.0, spark.spec.fork_policy.as_ref()));
     let spark = spark.ok_or_else(|| missing("Spark", namespace, at))?;
@@ -52,8 +56,8 @@ pub fn from_spark(
 pub fn from_checkpoint(
     namespace: &str,
     at: (&str, &str),
-    checkpoint: Option<&Checkpoint>,
-    volume: Option<&Volume>,
+    checkpoint: Option<&Known<Checkpoint>>,
+    volume: Option<&Known<Volume>>,
 ) -> Result<Source, Blocked> {
     let checkpoint = checkpoint.filter(|found| consents(namespace, at.0, found.spec.fork_policy.as_ref()));
     let checkpoint = checkpoint.ok_or_else(|| missing("Checkpoint", namespace, at))?;
@@ -69,8 +73,8 @@ pub fn from_checkpoint(
 /// [`Blocked`] when it isn't there, isn't complete, is of another Spark's node.
 pub fn restore_source(
     restore: &Restore,
-    checkpoint: Option<&Checkpoint>,
-    volume: Option<&Volume>,
+    checkpoint: Option<&Known<Checkpoint>>,
+    volume: Option<&Known<Volume>>,
     node: &str,
 ) -> Result<VolumeSource, Blocked> {
     let name = &restore.checkpoint;
@@ -96,27 +100,17 @@ pub fn restore_source(
 }
 
 fn from_volume(
-    volume: Option<&Volume>,
+    volume: Option<&Known<Volume>>,
     inherited: Inherited,
     not_ready: impl Fn() -> Blocked,
 ) -> Result<Source, Blocked> {
-    let volume = volume.filter(|v| provisioned(v)).ok_or_else(not_ready)?;
-    let metadata = &volume.metadata;
-    let reference = VolumeReference {
-        namespace: metadata.namespace.clone().unwrap_or_default(),
-        name: metadata.name.clone().unwrap_or_default(),
-        uid: metadata.uid.clone().unwrap_or_default(),
-    };
+    let volume = volume.filter(|v| is_provisioned(v)).ok_or_else(not_ready)?;
+    let reference = volume::reference_to(volume);
     Ok(Source {
         volume: VolumeSource { image: None, volume: Some(reference) },
         node: Some(volume.spec.node_name.clone()),
         inherited: Some(inherited),
     })
-}
-
-/// Whether the Volume's disks exist.
-fn provisioned(volume: &Volume) -> bool {
-    volume.status.as_ref().is_some_and(|status| conditions::is_true(&status.conditions, PROVISIONED))
 }
 
 fn consents(namespace: &str, source_namespace: &str, policy: Option<&ForkPolicy>) -> bool {
@@ -148,9 +142,12 @@ fn not_ready(kind: &str, at: (&str, &str)) -> Blocked {
 mod tests {
     use super::*;
     use jiff::Timestamp;
-    use sparks_api::{SparkSpec, VolumeSpec, VolumeStatus, conditions::condition};
+    use sparks_api::{
+        SparkSpec, VolumeSpec, VolumeStatus,
+        conditions::{PROVISIONED, condition},
+    };
 
-    fn volume(ready: bool) -> Volume {
+    fn volume(ready: bool) -> Known<Volume> {
         let spec = VolumeSpec {
             node_name: "node1".into(),
             source: VolumeSource::default(),
@@ -161,12 +158,16 @@ mod tests {
         };
         let provisioned = condition(PROVISIONED, ready, reason::AVAILABLE, "", None, Timestamp::UNIX_EPOCH);
         let status = VolumeStatus { conditions: vec![provisioned], ..Default::default() };
-        Volume { status: Some(status), ..Volume::new("api-1", spec) }
+        let mut volume = Volume { status: Some(status), ..Volume::new("api-1", spec) };
+        (volume.metadata.namespace, volume.metadata.uid) = (Some("me".into()), Some("v".into()));
+        Known::of(volume).unwrap()
     }
 
-    fn spark(namespaces: &[&str]) -> Spark {
+    fn spark(namespaces: &[&str]) -> Known<Spark> {
         let policy = ForkPolicy { namespaces: namespaces.iter().map(|n| (*n).to_owned()).collect() };
-        Spark::new("api", SparkSpec { fork_policy: Some(policy), ..Default::default() })
+        let mut spark = Spark::new("api", SparkSpec { fork_policy: Some(policy), ..Default::default() });
+        (spark.metadata.namespace, spark.metadata.uid) = (Some("them".into()), Some("s".into()));
+        Known::of(spark).unwrap()
     }
 
     #[test]
@@ -198,8 +199,9 @@ mod tests {
             user: Some("dev".into()),
             ..Default::default()
         };
-        let mut source = spark(&["me"]);
+        let mut source = (*spark(&["me"])).clone();
         source.spec.ssh = Some(ssh.clone());
+        let source = spark(&[]).with(source);
         let taken = |at: &str| {
             let got = from_spark("me", (at, "api"), Some(&source), Some(&volume(true))).unwrap();
             got.inherited.and_then(|inherited| inherited.ssh)

@@ -10,8 +10,10 @@ use sparks_api::{
     time,
 };
 
-use super::{action::Event, observed::Observed, service::DEFAULT_PORT, sleep, ssh};
+use super::{observed::Observed, service::DEFAULT_PORT, sleep, ssh};
 use crate::{
+    action::{Event, Started},
+    known::Known,
     names, pods,
     progress::{Blocked, Progress},
 };
@@ -22,13 +24,20 @@ pub(super) fn expires_at(spark: &Spark) -> Option<Time> {
     spark.metadata.creation_timestamp.as_ref().map(|born| time::later(born, ttl))
 }
 
-/// Whether the disks exist, or what keeps them from it.
-pub(super) fn provisioned(volume: &Volume, import_pod: Option<&Pod>) -> Result<(), Blocked> {
+/// Whether the disks exist, or what keeps them from it. `refused` is what the API server said to the import's pod.
+pub(super) fn provisioned(
+    volume: &Volume,
+    import_pod: Option<&Known<Pod>>,
+    refused: Option<&Blocked>,
+) -> Result<(), Blocked> {
     let condition =
         volume.status.as_ref().and_then(|status| conditions::find(&status.conditions, PROVISIONED));
     match condition {
         Some(found) if found.status == "True" => Ok(()),
-        Some(found) if found.reason == reason::IMPORTING_IMAGE => Err(importing(volume, import_pod)),
+        Some(found) if found.reason == reason::IMPORTING_IMAGE => match refused {
+            Some(refused) if import_pod.is_none() => Err(refused.clone()),
+            _ => Err(importing(volume, import_pod.map(|pod| &**pod))),
+        },
         Some(found) => Err(relayed(&found.reason, &found.message, reason::PROVISIONING)),
         None => Err(Blocked::waiting(reason::PROVISIONING, "the disks are being made")),
     }
@@ -62,9 +71,9 @@ fn importing(volume: &Volume, import_pod: Option<&Pod>) -> Blocked {
 }
 
 /// Whether the disks are the pod's root and the service is ready, or what keeps them from it.
-pub(super) fn attached(volume: &Volume, pod: &Pod) -> Result<(), Blocked> {
+pub(super) fn attached(volume: &Volume, pod: &Known<Pod>) -> Result<(), Blocked> {
     let status = volume.status.as_ref();
-    let is_this_pod = |found: &&sparks_api::Attached| Some(&found.pod_uid) == pod.uid().as_ref();
+    let is_this_pod = |found: &&sparks_api::Attached| found.pod_uid == pod.id.uid.as_str();
     let attached = status.and_then(|s| s.attached.as_ref()).filter(is_this_pod);
     let condition = status.and_then(|s| conditions::find(&s.conditions, ATTACHED));
     let done = condition.is_some_and(|c| c.status == "True");
@@ -131,7 +140,7 @@ fn relayed(why: &str, words: &str, otherwise: &'static str) -> Blocked {
 pub(super) fn status(
     seen: &Observed,
     effective: &Inherited,
-    live: Option<&Volume>,
+    live: Option<&Known<Volume>>,
     progress: &Progress,
     falls_asleep: bool,
 ) -> SparkStatus {
@@ -144,16 +153,16 @@ pub(super) fn status(
     let runs = spark.spec.lifecycle.running && sleeping_since.is_none();
     let mut status = SparkStatus {
         observed_generation: spark.metadata.generation,
-        phase: phase(live, progress, runs),
+        phase: phase(live.map(|live| &**live), progress, runs),
         origin: origin(spark),
         node_name: live.map(|v| v.spec.node_name.clone()).or(old.node_name),
-        pod_name: pod.map(ResourceExt::name_any),
+        pod_name: pod.map(|pod| pod.name().into()),
         pod_ip: pod
             .filter(|_| runs && attached.is_some())
             .and_then(|p| p.status.as_ref())
             .and_then(|s| s.pod_ip.clone()),
         address: address(spark, effective),
-        volume: live.map(|v| LocalReference { name: v.name_any() }).or(old.volume),
+        volume: live.map(|v| LocalReference { name: v.name().into() }).or(old.volume),
         disks: live.and_then(|v| v.status.as_ref()).map(|s| s.disks.clone()).unwrap_or_default(),
         expires_at: expires_at(spark),
         idle_since: attached.and_then(|a| a.idle_since.clone()),
@@ -174,10 +183,10 @@ pub(super) fn status(
 }
 
 /// The pod that is, or becomes, this Spark.
-pub(super) fn current_pod<'a>(seen: &'a Observed, live: Option<&Volume>) -> Option<&'a Pod> {
+pub(super) fn current_pod<'a>(seen: &'a Observed, live: Option<&Known<Volume>>) -> Option<&'a Known<Pod>> {
     let uid = live.and_then(|v| v.spec.attachment.as_ref()).map(|a| a.pod_uid.as_str());
     let here = || seen.pods.iter().filter(|pod| !pods::is_ending(pod));
-    here().find(|pod| pod.uid().as_deref() == uid).or_else(|| here().next()).map(AsRef::as_ref)
+    here().find(|pod| Some(pod.id.uid.as_str()) == uid).or_else(|| here().next())
 }
 
 fn phase(live: Option<&Volume>, progress: &Progress, runs: bool) -> SparkPhase {
@@ -194,33 +203,31 @@ fn phase(live: Option<&Volume>, progress: &Progress, runs: bool) -> SparkPhase {
     }
 }
 
-fn origin(spark: &Spark) -> Option<String> {
+fn origin(spark: &Known<Spark>) -> Option<String> {
     let Some(from) = &spark.spec.from else {
         return spark.spec.image.as_ref().map(|image| format!("image/{image}"));
     };
-    let namespace = from.namespace.as_ref().filter(|n| Some(*n) != spark.namespace().as_ref());
+    let namespace = from.namespace.as_ref().filter(|n| *n != spark.namespace());
     let namespace = namespace.map(|n| format!("{n}/")).unwrap_or_default();
     let spark = from.spark.as_ref().map(|name| format!("spark/{namespace}{name}"));
     spark.or_else(|| from.checkpoint.as_ref().map(|name| format!("checkpoint/{namespace}{name}")))
 }
 
-fn address(spark: &Spark, effective: &Inherited) -> Option<String> {
+fn address(spark: &Known<Spark>, effective: &Inherited) -> Option<String> {
     let port = effective.service.as_ref().map_or(DEFAULT_PORT, |service| service.port);
-    Some(format!("{}.{}.svc:{port}", spark.name_any(), spark.namespace()?))
+    Some(format!("{}.{}.svc:{port}", spark.name(), spark.namespace()))
 }
 
-fn restored(spark: &Spark, live: Option<&Volume>) -> Option<Restored> {
+fn restored(spark: &Known<Spark>, live: Option<&Known<Volume>>) -> Option<Restored> {
     let restore = spark.spec.restore.as_ref()?;
-    let name = names::restored_volume(&spark.name_any(), &spark.uid()?, restore);
-    let done = live.is_some_and(|volume| volume.name_any() == name);
+    let name = names::restored_volume(spark.name(), &spark.id.uid, restore);
+    let done = live.is_some_and(|volume| volume.name() == name);
     done.then(|| Restored { checkpoint: restore.checkpoint.clone(), id: restore.id.clone() })
 }
 
 /// Timings of a start that has just come to its end; those of an earlier one stay as they are.
-fn timings(seen: &Observed, live: Option<&Volume>, progress: &Progress) -> Option<SparkTimings> {
-    let was_ready =
-        seen.spark.status.as_ref().is_some_and(|s| conditions::is_true(&s.conditions, conditions::READY));
-    if !progress.is_ready() || was_ready {
+fn timings(seen: &Observed, live: Option<&Known<Volume>>, progress: &Progress) -> Option<SparkTimings> {
+    if !progress.is_ready() || was_ready(&seen.spark) {
         return None;
     }
     let node = live.and_then(|v| v.status.as_ref()).and_then(|s| s.timings.clone()).unwrap_or_default();
@@ -234,6 +241,18 @@ fn timings(seen: &Observed, live: Option<&Volume>, progress: &Progress) -> Optio
     })
 }
 
+fn was_ready(spark: &Spark) -> bool {
+    spark.status.as_ref().is_some_and(|s| conditions::is_true(&s.conditions, conditions::READY))
+}
+
+/// The start that ends with this status.
+pub(super) fn started(spark: &Spark, new: &SparkStatus) -> Option<Started> {
+    let ends = conditions::is_true(&new.conditions, conditions::READY) && !was_ready(spark);
+    let timings = new.timings.as_ref().filter(|_| ends)?;
+    let took = Duration::from_micros(u64::try_from(timings.total_micros?).ok()?);
+    Some(Started { warm: timings.warm, took })
+}
+
 fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
@@ -243,8 +262,8 @@ fn resized(
     status: &mut SparkStatus,
     seen: &Observed,
     effective: &Inherited,
-    live: Option<&Volume>,
-    pod: Option<&Pod>,
+    live: Option<&Known<Volume>>,
+    pod: Option<&Known<Pod>>,
 ) {
     let generation = seen.spark.metadata.generation;
     let disks = live.and_then(|v| v.status.as_ref()).and_then(|s| conditions::find(&s.conditions, RESIZED));

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -11,29 +11,34 @@ use k8s_openapi::{
 };
 use kube::ResourceExt;
 use sparks_api::{
-    Attached, Lifecycle, LocalReference, Restore, Spark, SparkPhase, SparkSpec, SparkStatus, Volume,
+    Attached, Lifecycle, LocalReference, Restore, Spark, SparkPhase, SparkSpec, SparkStatus, Uid, Volume,
     VolumeSource, VolumeStatus,
     conditions::{self, ATTACHED, PROVISIONED, READY, condition, reason},
     labels,
 };
 
-use super::{Action, Observed, Plan, Source, SshFound, Start, of_image, plan, volume_for};
+use super::{Observed, Source, SshFound, Start, of_image, plan, volume_for};
 use crate::{
+    action::{Action, Planned, Write},
+    known::Known,
     names,
     placement::Agent,
     pods::{Template, labels_of, spark_labels},
     progress::Blocked,
+    volume::live,
 };
+
+type Plan = Planned<SparkStatus>;
 
 pub(super) const UID: &str = "spark-uid";
 
-pub(super) fn spark(spec: SparkSpec) -> Spark {
+pub(super) fn spark(spec: SparkSpec) -> Known<Spark> {
     let mut spark = Spark::new("api", spec);
     spark.metadata.namespace = Some("team".into());
     spark.metadata.uid = Some(UID.into());
     spark.metadata.creation_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
     spark.metadata.generation = Some(1);
-    spark
+    Known::of(spark).unwrap()
 }
 
 pub(super) fn from_image() -> SparkSpec {
@@ -45,13 +50,13 @@ pub(super) fn pod(
     labels: std::collections::BTreeMap<String, String>,
     node: &str,
     ready: bool,
-) -> Arc<Pod> {
+) -> Known<Pod> {
     let condition = PodCondition {
         type_: "Ready".into(),
         status: if ready { "True" } else { "False" }.into(),
         ..Default::default()
     };
-    Arc::new(Pod {
+    let pod = Pod {
         metadata: ObjectMeta {
             name: Some(name.into()),
             namespace: Some("team".into()),
@@ -65,15 +70,16 @@ pub(super) fn pod(
             conditions: Some(vec![condition]),
             ..Default::default()
         }),
-    })
+    };
+    Known::of(pod).unwrap()
 }
 
-pub(super) fn warm(name: &str, node: &str) -> Arc<Pod> {
+pub(super) fn warm(name: &str, node: &str) -> Known<Pod> {
     pod(name, labels_of(labels::ROLE_WARM, &[(labels::POOL, "p")]), node, true)
 }
 
-pub(super) fn mine(name: &str) -> Arc<Pod> {
-    pod(name, spark_labels("api", UID), "n1", true)
+pub(super) fn mine(name: &str) -> Known<Pod> {
+    pod(name, spark_labels(&spark(from_image())), "n1", true)
 }
 
 pub(super) fn agent(node: &str) -> Agent {
@@ -82,25 +88,28 @@ pub(super) fn agent(node: &str) -> Agent {
 
 pub(super) fn observed(spec: SparkSpec) -> Observed {
     Observed {
-        spark: Arc::new(spark(spec)),
+        spark: spark(spec),
         source: Ok(of_image("team", "debian")),
         restore: None,
         volumes: vec![],
+        live: None,
         undelete: None,
         pods: vec![],
         import_pod: None,
+        import_refused: None,
         service: None,
         warm: vec![],
         agents: vec![agent("n1"), agent("n2")],
         ssh: SshFound::default(),
         start: Start::default(),
         template: Template { guest_image: "guest".into() },
+        retention: Duration::from_secs(86_400),
         now: Timestamp::UNIX_EPOCH,
     }
 }
 
 /// The Spark's Volume as the node agent leaves it, attached to `pod` if given.
-pub(super) fn volume(spark: &Spark, name: &str, pod: Option<&Pod>) -> Volume {
+pub(super) fn volume(spark: &Known<Spark>, name: &str, pod: Option<&Known<Pod>>) -> Known<Volume> {
     let effective = super::effective(&spark.spec, None);
     let mut volume = volume_for(spark, name.into(), "n1".into(), VolumeSource::default(), &effective);
     let now = Timestamp::UNIX_EPOCH;
@@ -113,24 +122,32 @@ pub(super) fn volume(spark: &Spark, name: &str, pod: Option<&Pod>) -> Volume {
         status.conditions.push(condition(ATTACHED, true, reason::AVAILABLE, "", None, now));
         status.attached = Some(Attached {
             pod_name: pod.name_any(),
-            pod_uid: pod.uid().unwrap(),
+            pod_uid: pod.id.uid.to_string(),
             service_ready: true,
             ..Default::default()
         });
     }
     volume.status = Some(status);
-    volume
+    volume.metadata.uid = Some(format!("{name}-uid"));
+    Known::of(volume).unwrap()
+}
+
+/// What the Spark's Volumes are.
+pub(super) fn set_volumes(seen: &mut Observed, volumes: Vec<Known<Volume>>) {
+    seen.live = live(&seen.spark, &volumes).cloned();
+    seen.volumes = volumes;
 }
 
 pub(super) fn base_name() -> String {
-    names::volume("api", UID)
+    names::volume("api", &Uid::new(UID).unwrap())
 }
 
 /// A Spark that runs.
 pub(super) fn running(spec: SparkSpec) -> Observed {
     let mut seen = observed(spec);
     let pod = mine("pod");
-    seen.volumes = vec![Arc::new(volume(&seen.spark, &base_name(), Some(&pod)))];
+    let live = volume(&seen.spark, &base_name(), Some(&pod));
+    set_volumes(&mut seen, vec![live]);
     seen.pods = vec![pod];
     seen.start.age = Duration::MAX;
     seen
@@ -139,12 +156,24 @@ pub(super) fn running(spec: SparkSpec) -> Observed {
 pub(super) fn set_status(seen: &mut Observed, status: SparkStatus) {
     let mut spark = (*seen.spark).clone();
     spark.status = Some(status);
-    seen.spark = Arc::new(spark);
+    seen.spark = seen.spark.with(spark);
 }
 
 pub(super) fn ready(plan: &Plan) -> (bool, String) {
-    let found = conditions::find(&plan.status.conditions, READY).unwrap();
+    let found = conditions::find(&told(plan).conditions, READY).unwrap();
     (found.status == "True", found.reason.clone())
+}
+
+pub(super) fn told(plan: &Plan) -> &SparkStatus {
+    plan.status.as_ref().unwrap()
+}
+
+pub(super) fn updated_volumes(plan: &Plan) -> Vec<&Volume> {
+    let volumes = plan.actions.iter().filter_map(|action| match action {
+        Action::UpdateVolume(volume, _) => Some(&**volume),
+        _ => None,
+    });
+    volumes.collect()
 }
 
 pub(super) fn created_volume(plan: &Plan) -> Option<&Volume> {
@@ -159,11 +188,11 @@ fn a_warm_start_is_one_claim_one_volume_and_no_status() {
     let mut seen = observed(from_image());
     seen.warm = vec![warm("w", "n1")];
     let plan = plan(&seen);
-    assert!(plan.actions.iter().any(|a| matches!(a, Action::Claim { pod, .. } if pod.name_any() == "w")));
+    assert!(plan.actions.iter().any(|a| matches!(a, Action::Claim { pod, .. } if pod.name() == "w")));
     assert_eq!(created_volume(&plan).unwrap().spec.attachment.as_ref().unwrap().pod_name, "w");
-    assert!(plan.status_may_wait, "a fast start costs no write for its progress");
+    assert!(plan.write == Write::Later, "a fast start costs no write for its progress");
     assert_eq!(plan.actions.len(), 2, "nor one for its Service yet: {:?}", plan.actions);
-    assert!(plan.requeue.is_some(), "but a slow one must show it");
+    assert!(plan.again.is_some(), "but a slow one must show it");
 }
 
 #[test]
@@ -172,11 +201,11 @@ fn a_spark_whose_pod_shows_before_its_volume_claims_no_second_pod() {
     (seen.warm, seen.pods) = (vec![warm("w", "n1")], vec![mine("first")]);
     seen.start.claim = Some(Duration::from_millis(8));
     let early = plan(&seen);
-    assert_eq!((early.actions.len(), early.status_may_wait), (0, true));
-    assert!(early.requeue.is_some(), "but it doesn't trust in the watch for ever");
+    assert_eq!((early.actions.len(), early.write), (0, Write::Later));
+    assert!(early.again.is_some(), "but it doesn't trust in the watch for ever");
     seen.start.age = Duration::from_secs(1);
     let late = plan(&seen);
-    assert!(late.actions.iter().all(|a| !matches!(a, Action::Claim { .. } | Action::CreatePod(_))));
+    assert!(late.actions.iter().all(|a| !matches!(a, Action::Claim { .. } | Action::CreatePod { .. })));
     assert_eq!(created_volume(&late).unwrap().spec.attachment.as_ref().unwrap().pod_name, "first");
 }
 
@@ -186,14 +215,14 @@ fn a_fork_takes_a_warm_pod_only_on_the_node_of_its_source() {
     seen.source = Ok(Source { node: Some("n2".into()), ..of_image("team", "debian") });
     seen.warm = vec![warm("a", "n1"), warm("b", "n2")];
     let plan = plan(&seen);
-    assert!(plan.actions.iter().any(|a| matches!(a, Action::Claim { pod, .. } if pod.name_any() == "b")));
+    assert!(plan.actions.iter().any(|a| matches!(a, Action::Claim { pod, .. } if pod.name() == "b")));
     assert_eq!(created_volume(&plan).unwrap().spec.node_name, "n2");
 }
 
 #[test]
 fn without_a_warm_pod_an_ordinary_one_starts_while_the_disks_are_made() {
     let plan = plan(&observed(from_image()));
-    assert!(plan.actions.iter().any(|a| matches!(a, Action::CreatePod(_))));
+    assert!(plan.actions.iter().any(|a| matches!(a, Action::CreatePod { .. })));
     assert!(created_volume(&plan).unwrap().spec.attachment.is_none(), "its uid is not known yet");
 }
 
@@ -212,7 +241,7 @@ fn a_refused_source_shows_at_once() {
     seen.source = Err(Blocked::waiting(reason::FORK_DENIED, "no"));
     let plan = plan(&seen);
     assert_eq!(ready(&plan), (false, reason::FORK_DENIED.into()));
-    assert!(!plan.status_may_wait);
+    assert_eq!(plan.write, Write::After);
     assert_eq!(plan.events.len(), 1);
 }
 
@@ -221,7 +250,7 @@ fn a_running_spark_needs_no_write_but_its_service() {
     let plan = plan(&running(from_image()));
     assert_eq!(ready(&plan), (true, reason::RUNNING.into()));
     assert!(plan.actions.iter().all(|a| matches!(a, Action::CreateService(_))), "{:?}", plan.actions);
-    assert_eq!(plan.status.phase, SparkPhase::Running);
+    assert_eq!(told(&plan).phase, SparkPhase::Running);
 }
 
 #[test]
@@ -231,11 +260,7 @@ fn a_spark_whose_pod_was_deleted_takes_another_one_and_keeps_its_disks() {
     seen.warm = vec![warm("w", "n1")];
     let plan = plan(&seen);
     assert!(created_volume(&plan).is_none());
-    let patch = plan.actions.iter().find_map(|a| match a {
-        Action::PatchVolume(_, patch, _) => Some(patch),
-        _ => None,
-    });
-    assert_eq!(patch.unwrap()["spec"]["attachment"]["podName"], "w");
+    assert_eq!(updated_volumes(&plan)[0].spec.attachment.as_ref().unwrap().pod_name, "w");
 }
 
 #[test]
@@ -247,7 +272,7 @@ fn of_two_claimed_pods_the_attached_one_stays() {
         .actions
         .iter()
         .filter_map(|a| match a {
-            Action::DeletePod(pod, _) => Some(pod.name_any()),
+            Action::DeletePod(doomed) => Some(doomed.id.name.name.to_string()),
             _ => None,
         })
         .collect();
@@ -259,15 +284,16 @@ fn a_stopped_spark_gives_up_its_pod_and_keeps_its_disks() {
     let stop = SparkSpec { lifecycle: Lifecycle { running: false, ..Default::default() }, ..from_image() };
     let mut seen = running(stop);
     let first = plan(&seen);
-    assert!(first.actions.iter().any(|a| matches!(a, Action::DeletePod(..))));
-    assert_eq!(first.status.phase, SparkPhase::Stopping);
+    assert!(first.actions.iter().any(|a| matches!(a, Action::DeletePod(_))));
+    assert_eq!(told(&first).phase, SparkPhase::Stopping);
     seen.pods.clear();
-    seen.volumes = vec![Arc::new(volume(&seen.spark, &base_name(), None))];
+    let kept = volume(&seen.spark, &base_name(), None);
+    set_volumes(&mut seen, vec![kept]);
     let then = plan(&seen);
     assert_eq!(ready(&then), (false, reason::STOPPED.into()));
-    assert_eq!(then.status.phase, SparkPhase::Stopped);
+    assert_eq!(told(&then).phase, SparkPhase::Stopped);
     assert!(
-        conditions::find(&then.status.conditions, conditions::RECONCILING).is_none(),
+        conditions::find(&told(&then).conditions, conditions::RECONCILING).is_none(),
         "it is as it shall be"
     );
 }
@@ -283,7 +309,7 @@ fn a_spark_whose_volume_was_deleted_never_begins_anew_without_its_data() {
     let plan = plan(&seen);
     assert_eq!(ready(&plan), (false, reason::VOLUME_LOST.into()));
     assert!(created_volume(&plan).is_none());
-    assert!(conditions::is_true(&plan.status.conditions, conditions::STALLED));
+    assert!(conditions::is_true(&told(&plan).conditions, conditions::STALLED));
 }
 
 #[test]
@@ -291,12 +317,12 @@ fn an_undeleted_spark_takes_up_the_trashed_volume_instead_of_a_new_one() {
     let mut seen = observed(from_image());
     let mut spark = (*seen.spark).clone();
     spark.annotations_mut().insert(labels::UNDELETE.into(), "old".into());
-    seen.undelete = Some(Arc::new(volume(&spark, "old-volume", None)));
-    seen.spark = Arc::new(spark);
+    seen.spark = seen.spark.with(spark);
+    seen.undelete = Some(volume(&seen.spark, "old-volume", None));
     let first = plan(&seen);
     assert!(created_volume(&first).is_none());
-    assert!(first.actions.iter().any(|a| matches!(a, Action::PatchVolume(v, patch, _)
-        if v.name_any() == "old-volume" && patch["metadata"]["labels"][labels::OWNER_UID] == UID)));
+    let taken = updated_volumes(&first)[0];
+    assert_eq!((taken.name_any(), taken.labels()[labels::OWNER_UID].as_str()), ("old-volume".into(), UID));
     seen.undelete = None;
     assert_eq!(ready(&plan(&seen)), (false, reason::NOTHING_TO_UNDELETE.into()));
 }
@@ -313,13 +339,16 @@ fn a_restore_makes_new_disks_for_the_same_pod_and_discards_the_old_ones_only_the
         (made.name_any(), made.spec.attachment.as_ref().unwrap().pod_name.as_str()),
         (name.clone(), "pod")
     );
-    assert!(!first.actions.iter().any(|a| matches!(a, Action::Trash(_))));
+    assert!(updated_volumes(&first).iter().all(|v| v.spec.trashed_at.is_none()));
     assert!(!ready(&first).0, "nobody may take the old disks for the restored ones");
     let restored = volume(&seen.spark, &name, Some(&seen.pods[0]));
-    seen.volumes.push(Arc::new(restored));
+    let both = vec![seen.volumes[0].clone(), restored];
+    set_volumes(&mut seen, both);
     let then = plan(&seen);
-    assert!(then.actions.iter().any(|a| matches!(a, Action::Trash(v) if v.name_any() == base_name())));
-    assert_eq!(then.status.restored.as_ref().unwrap().checkpoint, "c");
+    assert!(
+        updated_volumes(&then).iter().any(|v| v.spec.trashed_at.is_some() && v.name_any() == base_name())
+    );
+    assert_eq!(told(&then).restored.as_ref().unwrap().checkpoint, "c");
     assert!(created_volume(&then).is_none());
 }
 
@@ -331,7 +360,7 @@ fn a_restore_to_a_checkpoint_that_is_not_there_leaves_the_spark_as_it_is_and_say
     let plan = plan(&seen);
     assert!(
         created_volume(&plan).is_none()
-            && !plan.actions.iter().any(|a| matches!(a, Action::DeletePod(..) | Action::Trash(_)))
+            && !plan.actions.iter().any(|a| matches!(a, Action::DeletePod(_) | Action::UpdateVolume(..)))
     );
     assert_eq!(ready(&plan), (false, reason::SOURCE_NOT_FOUND.into()));
 }
@@ -341,21 +370,20 @@ fn a_spark_past_its_ttl_is_deleted_and_before_it_looked_at_in_time() {
     let short =
         SparkSpec { lifecycle: Lifecycle { ttl: Some("1h".into()), ..Default::default() }, ..from_image() };
     let mut seen = running(short);
-    assert_eq!(plan(&seen).requeue, Some(Duration::from_secs(3600)));
+    assert_eq!(plan(&seen).again, Some(Duration::from_secs(3600)));
     seen.now = Timestamp::from_second(3600).unwrap();
-    assert_eq!(plan(&seen).actions, [Action::Delete]);
+    assert_eq!(plan(&seen).actions, [Action::Expire]);
 }
 
 #[test]
 fn a_foreign_service_of_the_same_name_is_reported_and_left_alone() {
     let mut seen = running(from_image());
-    seen.service = Some(Arc::new(super::service(&spark(from_image()), 8080)));
-    let mut foreign = (**seen.service.as_ref().unwrap()).clone();
-    foreign.metadata.owner_references = None;
-    seen.service = Some(Arc::new(foreign));
+    let mut foreign = super::service(&spark(from_image()), 8080);
+    (foreign.metadata.owner_references, foreign.metadata.uid) = (None, Some("foreign".into()));
+    seen.service = Some(Known::of(foreign).unwrap());
     let plan = plan(&seen);
     assert_eq!(ready(&plan), (false, reason::NAME_TAKEN.into()));
-    assert!(!plan.actions.iter().any(|a| matches!(a, Action::PatchService(_) | Action::CreateService(_))));
+    assert!(!plan.actions.iter().any(|a| matches!(a, Action::PatchService(..) | Action::CreateService(_))));
 }
 
 #[test]
@@ -368,12 +396,8 @@ fn a_changed_size_goes_to_the_pod_and_to_the_disks() {
         resources: Some(sparks_api::Resources::default()),
         ..from_image()
     };
-    seen.spark = Arc::new(spark(bigger));
+    seen.spark = spark(bigger);
     let plan = plan(&seen);
-    assert!(
-        plan.actions
-            .iter()
-            .any(|a| matches!(a, Action::PatchVolume(_, p, _) if p["spec"]["disks"][0]["size"] == "40Gi"))
-    );
-    assert!(plan.actions.iter().any(|a| matches!(a, Action::Resize(..))));
+    assert_eq!(updated_volumes(&plan)[0].spec.disks[0].size.0, "40Gi");
+    assert!(plan.actions.iter().any(|a| matches!(a, Action::ResizePod(..))));
 }
