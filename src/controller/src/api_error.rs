@@ -1,6 +1,6 @@
 //! What an answer of the API server means.
 
-use sparks_api::conditions::reason;
+use sparks_api::Reason;
 use sparks_plan::progress::Blocked;
 
 /// An object with this name exists already.
@@ -22,7 +22,7 @@ pub fn not_found(error: &kube::Error) -> bool {
 pub fn refused(error: &kube::Error) -> Option<Blocked> {
     match error {
         kube::Error::Api(status) if matches!(status.code, 400 | 403 | 413 | 422) => {
-            Some(Blocked::waiting(reason::API_REFUSED, status.message.clone()))
+            Some(Blocked::new(Reason::ApiRefused, status.message.clone()))
         }
         _ => None,
     }

@@ -96,16 +96,17 @@ impl Context {
         self: &Arc<Self>,
         object: &impl Resource<DynamicType = ()>,
         warning: bool,
-        reason: &'static str,
+        reason: &sparks_api::Reason,
         note: String,
     ) {
         let (context, reference) = (self.clone(), object.object_ref(&()));
+        let reason = reason.to_string();
         tokio::spawn(async move {
             let event = Event {
                 type_: if warning { EventType::Warning } else { EventType::Normal },
-                reason: reason.into(),
+                reason: reason.clone(),
                 note: Some(note.chars().take(1024).collect()),
-                action: reason.into(),
+                action: reason,
                 secondary: None,
             };
             if let Err(error) = context.recorder.publish(&event, &reference).await {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crypto_box::{PublicKey, aead::OsRng};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use sparks_api::{EnvSource, conditions::reason};
+use sparks_api::{EnvSource, Reason};
 use sparks_plan::{placement::Agent, progress::Blocked};
 
 use crate::{api_error, context::Context};
@@ -64,7 +64,7 @@ fn missing(error: kube::Error, kind: &str, name: &str) -> EnvError {
     if api_error::not_found(&error) {
         let message =
             format!("the {kind} {name} named in service.envFrom does not exist in this namespace: create it");
-        return EnvError::Blocked(Blocked::waiting(reason::ENV_SOURCE_NOT_FOUND, message));
+        return EnvError::Blocked(Blocked::new(Reason::EnvSourceNotFound, message));
     }
     EnvError::Api(error)
 }
@@ -74,7 +74,7 @@ fn missing(error: kube::Error, kind: &str, name: &str) -> EnvError {
 /// # Errors
 /// [`Blocked`] until that agent has published its key.
 pub fn seal(agents: &[Agent], node: &str, plain: &[u8]) -> Result<String, Blocked> {
-    let blocked = |message: String| Blocked::waiting(reason::NODE_LOST, message);
+    let blocked = |message: String| Blocked::new(Reason::NodeLost, message);
     let key = agents.iter().find(|agent| agent.node == node).and_then(|agent| agent.public_key.as_deref());
     let key = key
         .and_then(unhex)
@@ -113,6 +113,6 @@ mod tests {
 
     #[test]
     fn a_node_without_a_key_is_waited_for() {
-        assert_eq!(seal(&[], "n", &[]).unwrap_err().reason, reason::NODE_LOST);
+        assert_eq!(seal(&[], "n", &[]).unwrap_err().reason, Reason::NodeLost);
     }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Resource, ResourceExt};
-use sparks_api::{SparkPool, SparkPoolStatus, conditions::reason};
+use sparks_api::{Reason, SparkPool, SparkPoolStatus};
 
 use crate::{
     pods::{self, Template},
@@ -160,18 +160,18 @@ fn status(seen: &Observed, alive: &[Arc<Pod>]) -> SparkPoolStatus {
     let warm = alive.iter().filter(|pod| pods::is_free(pod)).count();
     let wanted = usize::try_from(seen.pool.spec.size).unwrap_or_default() * seen.nodes.len();
     let progress = match alive.iter().find_map(|pod| pods::unschedulable(pod)) {
-        Some(words) => Progress::Blocked(Blocked::waiting(
-            reason::UNSCHEDULABLE,
+        Some(words) => Progress::Blocked(Blocked::new(
+            Reason::Unschedulable,
             format!("a warm pod finds no place: {words}"),
         )),
         None if seen.nodes.is_empty() => {
             let message = "no node with a running node agent matches spec.nodeSelector";
-            Progress::Blocked(Blocked::waiting(reason::NO_NODE, message))
+            Progress::Blocked(Blocked::new(Reason::NoNode, message))
         }
         None if warm < wanted => {
-            Progress::Blocked(Blocked::waiting(reason::REPLENISHING, "warm pods are starting"))
+            Progress::Blocked(Blocked::new(Reason::Replenishing, "warm pods are starting"))
         }
-        None => Progress::Ready(reason::AVAILABLE, "all pods are warm".into()),
+        None => Progress::Ready(Reason::Available, "all pods are warm".into()),
     };
     let mut conditions = seen.pool.status.as_ref().map(|s| s.conditions.clone()).unwrap_or_default();
     progress.write(&mut conditions, generation, seen.now);

@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 use sparks_api::{
-    Volume,
-    conditions::{self, PROVISIONED, reason},
+    Reason, Volume,
+    conditions::{self, PROVISIONED},
     labels,
 };
 
@@ -81,8 +81,7 @@ fn deadline(volume: &Volume) -> Option<Timestamp> {
 #[must_use]
 pub fn waits_for_import(volume: &Volume) -> bool {
     let conditions = volume.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let waits =
-        conditions::find(conditions, PROVISIONED).is_some_and(|c| c.reason == reason::IMPORTING_IMAGE);
+    let waits = conditions::find(conditions, PROVISIONED).is_some_and(|c| c.reason == Reason::ImportingImage);
     waits && volume.metadata.deletion_timestamp.is_none() && volume.spec.trashed_at.is_none()
 }
 

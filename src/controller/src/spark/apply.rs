@@ -65,7 +65,7 @@ async fn one(context: &Arc<Context>, spark: &Arc<Spark>, action: &Action) -> Res
     match action {
         Action::Delete => {
             let note = "its time to live has passed; its disks go into the trash".to_owned();
-            context.record(&**spark, false, sparks_api::conditions::reason::EXPIRED, note);
+            context.record(&**spark, false, &sparks_api::Reason::Expired, note);
             Ok(ignore_not_found(
                 context.api::<Spark>(&namespace).delete(&spark.name_any(), &exactly(spark.uid())).await,
             )?)

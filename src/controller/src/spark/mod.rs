@@ -81,7 +81,7 @@ async fn write_status(
         context.write_status_of(&api, &spark.name_any(), version, spark.status.as_ref(), &plan.status).await;
     api_error::ignore_not_found(written)?;
     for event in &plan.events {
-        context.record(&**spark, event.warning, event.reason, event.note.clone());
+        context.record(&**spark, event.warning, &event.reason, event.note.clone());
     }
     let is_ready = |conditions: &[_]| conditions::is_true(conditions, conditions::READY);
     let was_ready = spark.status.as_ref().is_some_and(|status| is_ready(&status.conditions));

@@ -5,7 +5,7 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 use kube::{Resource, ResourceExt};
-use sparks_api::{Spark, conditions::reason, labels};
+use sparks_api::{Reason, Spark, labels};
 
 use crate::progress::Blocked;
 
@@ -45,5 +45,5 @@ pub fn service(spark: &Spark, port: i32) -> Service {
 pub fn name_taken(name: &str) -> Blocked {
     let message =
         format!("a Service {name} exists and is not this Spark's: delete it, or choose another name");
-    Blocked::stalled(reason::NAME_TAKEN, message)
+    Blocked::new(Reason::NameTaken, message)
 }

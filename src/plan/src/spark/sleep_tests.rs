@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use sparks_api::{
-    AttachedSsh, Lifecycle, LocalReference, Service, Spark, SparkPhase, SparkSpec, SparkStatus,
-    conditions::{self, ATTACHED, READY, RECONCILING, condition, reason},
+    AttachedSsh, Lifecycle, LocalReference, Reason, Service, Spark, SparkPhase, SparkSpec, SparkStatus,
+    conditions::{self, ATTACHED, READY, RECONCILING, condition},
     labels,
 };
 
@@ -51,9 +51,9 @@ fn awake(past: Past) -> Observed {
     let status = volume.status.as_mut().unwrap();
     status.attached.as_mut().unwrap().idle_since = past.idle.and_then(time);
     conditions::remove(&mut status.conditions, ATTACHED);
-    status.conditions.push(condition(ATTACHED, true, reason::AVAILABLE, "", None, at(past.attached)));
+    status.conditions.push(condition(ATTACHED, true, Reason::Available, "", None, at(past.attached)));
     seen.volumes = vec![Arc::new(volume)];
-    let ready = past.ready.map(|t| condition(READY, true, reason::RUNNING, "it runs", Some(1), at(t)));
+    let ready = past.ready.map(|t| condition(READY, true, Reason::Running, "it runs", Some(1), at(t)));
     let status = SparkStatus {
         last_activity_at: past.activity.and_then(time),
         conditions: ready.into_iter().collect(),
@@ -80,7 +80,7 @@ fn sleeping(spec: SparkSpec) -> Observed {
     let status = SparkStatus {
         sleeping_since: time(900),
         volume: Some(LocalReference { name: base_name() }),
-        conditions: vec![condition(READY, false, reason::SLEEPING, "", Some(1), at(900))],
+        conditions: vec![condition(READY, false, Reason::Sleeping, "", Some(1), at(900))],
         ..Default::default()
     };
     set_status(&mut seen, status);
@@ -129,10 +129,10 @@ fn falling_asleep_is_written_before_the_pod_ends_and_only_if_nobody_came_meanwhi
     let first = plan(&seen);
     assert!(first.only_if_unchanged && !first.status_may_wait && !ends_a_pod(&first));
     assert_eq!((first.status.sleeping_since.clone(), first.status.pod_ip.clone()), (time(1000), None));
-    assert_eq!(ready(&first), (false, reason::SLEEPING.into()));
+    assert_eq!(ready(&first), (false, Reason::FallingAsleep));
     assert_eq!(
-        first.events.iter().map(|e| (e.warning, e.reason)).collect::<Vec<_>>(),
-        [(false, reason::SLEEPING)]
+        first.events.iter().map(|e| (e.warning, e.reason.clone())).collect::<Vec<_>>(),
+        [(false, Reason::Sleeping)]
     );
     set_status(&mut seen, first.status);
     let then = plan(&seen);
@@ -144,7 +144,7 @@ fn falling_asleep_is_written_before_the_pod_ends_and_only_if_nobody_came_meanwhi
 #[test]
 fn a_sleeping_spark_has_no_pod_and_is_as_it_shall_be() {
     let plan = plan(&sleeping(idle_after("1m")));
-    assert_eq!(ready(&plan), (false, reason::SLEEPING.into()));
+    assert_eq!(ready(&plan), (false, Reason::Sleeping));
     assert_eq!((plan.status.phase, plan.status.sleeping_since.clone()), (SparkPhase::Sleeping, time(900)));
     assert!(conditions::find(&plan.status.conditions, RECONCILING).is_none());
     assert!(plan.actions.iter().all(|a| matches!(a, Action::CreateService(_))), "{:?}", plan.actions);
@@ -171,7 +171,7 @@ fn a_sleeping_spark_wakes_when_somebody_came_since_and_not_before() {
         let plan = plan(&seen);
         let claims = plan.actions.iter().any(|action| matches!(action, Action::Claim { .. }));
         assert_eq!((claims, plan.status.sleeping_since.is_none()), (wakes, wakes), "{what}");
-        assert_eq!(plan.events.iter().any(|e| e.reason == reason::WOKEN), wakes, "{what}");
+        assert_eq!(plan.events.iter().any(|e| e.reason == Reason::Woken), wakes, "{what}");
     }
 }
 
@@ -206,7 +206,7 @@ fn a_spark_that_is_stopped_or_may_not_sleep_any_more_does_not_sleep() {
         ..from_image()
     }));
     assert_eq!((stopped.status.phase, stopped.status.sleeping_since), (SparkPhase::Stopped, None));
-    assert!(stopped.events.iter().all(|e| e.reason != reason::WOKEN));
+    assert!(stopped.events.iter().all(|e| e.reason != Reason::Woken));
     let mut seen = sleeping(from_image());
     seen.warm = vec![warm("w", "n1")];
     assert!(plan(&seen).actions.iter().any(|action| matches!(action, Action::Claim { .. })));
@@ -251,7 +251,7 @@ fn the_address_of_the_pod_is_told_while_the_disks_are_its_root_and_no_longer() {
     slow.status.as_mut().unwrap().attached.as_mut().unwrap().service_ready = false;
     seen.volumes = vec![Arc::new(slow.clone())];
     let starting = plan(&seen);
-    assert_eq!(ready(&starting), (false, reason::SERVICE_NOT_READY.into()));
+    assert_eq!(ready(&starting), (false, Reason::ServiceNotReady));
     assert_eq!(starting.status.pod_ip.as_deref(), Some("10.0.0.7"));
     slow.status.as_mut().unwrap().attached.as_mut().unwrap().pod_uid = "the-pod-before".into();
     seen.volumes = vec![Arc::new(slow)];
