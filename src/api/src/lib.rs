@@ -1,4 +1,4 @@
-//! The kinds of Sparks (group `sparks.loop.work`): types, validation, condition and reason constants.
+//! The kinds of Sparks (group `sparks.loop.work`): types, validation, conditions and their reasons.
 //!
 //! Field docs are what `kubectl explain` shows. Validation that needs only the object itself is CEL in the schema;
 //! what crosses objects is checked by the reconcilers and lands in a condition.
@@ -10,6 +10,7 @@ pub mod conditions;
 pub mod identity;
 pub mod labels;
 pub mod pool;
+pub mod reason;
 pub mod schema;
 pub mod spark;
 pub mod ssh;
@@ -19,6 +20,7 @@ pub mod volume;
 pub use checkpoint::{Checkpoint, CheckpointPhase, CheckpointSpec, CheckpointStatus};
 pub use identity::{MissingIdentity, NamespacedName, ObjectId, Uid};
 pub use pool::{SparkPool, SparkPoolSpec, SparkPoolStatus};
+pub use reason::{Class, Reason};
 pub use spark::{
     Disk, EnvSource, EnvVar, ForkPolicy, ForkSource, Inherited, Lifecycle, LocalReference, Resources,
     Restore, Restored, Service, Spark, SparkPhase, SparkSpec, SparkStatus, SparkTimings, VolumeMount,

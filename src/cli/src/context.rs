@@ -3,8 +3,7 @@
 use std::future::Future;
 
 use spark_client::{Condition, ConnectOptions, Sparks, Step};
-use sparks_api::Spark;
-use sparks_api::conditions::reason::SLEEPING;
+use sparks_api::{Reason, Spark};
 
 use crate::cli::{Global, WaitArgs};
 use crate::errors::{self, CliError, Outcome};
@@ -91,7 +90,11 @@ impl Context {
 
 /// Until the controller has seen that it is to wake, the condition tells that it sleeps.
 fn waking(step: &Step) -> &str {
-    if step.reason == SLEEPING { "waking" } else { &step.text }
+    if [Reason::Sleeping, Reason::FallingAsleep].iter().any(|rest| step.reason == *rest) {
+        "waking"
+    } else {
+        &step.text
+    }
 }
 
 /// Does something with each name, says what failed, and goes on. The exit code is the first failure's.
@@ -112,15 +115,16 @@ where
 
 #[cfg(test)]
 mod tests {
-    use sparks_api::conditions::reason::POD_STARTING;
-
     use super::*;
 
     #[test]
     fn what_was_woken_is_not_said_to_sleep() {
-        let slept = Step::of(SLEEPING, "it was idle for 20s and sleeps; it wakes at the next SSH connection");
+        let slept = Step::of(
+            Reason::Sleeping.as_str(),
+            "it was idle for 20s and sleeps; it wakes at the next SSH connection",
+        );
         assert_eq!(waking(&slept), "waking");
-        let starting = Step::of(POD_STARTING, "");
+        let starting = Step::of(Reason::PodStarting.as_str(), "");
         assert_eq!(waking(&starting), starting.text);
     }
 }

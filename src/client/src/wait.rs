@@ -5,8 +5,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
-use sparks_api::conditions::{self, READY, STALLED, reason};
-use sparks_api::{Checkpoint, Restore, Spark, SparkPhase, SparkPool};
+use sparks_api::conditions::{self, READY};
+use sparks_api::{Checkpoint, Class, Reason, Restore, Spark, SparkPhase, SparkPool};
 
 use crate::error::Subject;
 use crate::objects::Kind;
@@ -42,25 +42,57 @@ impl Step {
     /// The step that a Ready condition tells of.
     #[must_use]
     pub fn of(why: &str, message: &str) -> Self {
-        let known = match why {
-            "" => "waiting for the controller",
-            reason::POD_STARTING => "starting a pod",
-            reason::POD_TERMINATING => "waiting for the old pod to end",
-            reason::IMPORTING_IMAGE => "importing the image",
-            reason::PROVISIONING => "making the disks",
-            reason::ATTACHING => "attaching the disks",
-            reason::SERVICE_NOT_READY => "waiting for the service",
-            reason::REPLENISHING => "starting warm pods",
-            reason::STOPPED => "stopping",
-            // Whatever holds it up is told in the condition's own words.
-            _ => "",
-        };
-        let text = match (known, message) {
-            ("", "") => why,
-            ("", message) => message,
-            (known, _) => known,
-        };
+        let known =
+            if why.is_empty() { Some("waiting for the controller") } else { named(&Reason::from(why)) };
+        let text = known.unwrap_or(if message.is_empty() { why } else { message });
         Self { reason: why.into(), text: text.into() }
+    }
+}
+
+/// The name of a step; whatever else holds an object up is told in the condition's own words.
+fn named(reason: &Reason) -> Option<&'static str> {
+    match reason {
+        Reason::PodStarting => Some("starting a pod"),
+        Reason::PodTerminating => Some("waiting for the old pod to end"),
+        Reason::ImportingImage => Some("importing the image"),
+        Reason::Provisioning => Some("making the disks"),
+        Reason::Attaching => Some("attaching the disks"),
+        Reason::ServiceNotReady => Some("waiting for the service"),
+        Reason::Replenishing => Some("starting warm pods"),
+        Reason::FallingAsleep => Some("going to sleep"),
+        Reason::Stopped => Some("stopping"),
+        Reason::Running
+        | Reason::Sleeping
+        | Reason::Available
+        | Reason::Attached
+        | Reason::Woken
+        | Reason::Restored
+        | Reason::Reattached
+        | Reason::ImageImported
+        | Reason::Expired
+        | Reason::SourceNotReady
+        | Reason::KeySourceNotFound
+        | Reason::KeysUnusable
+        | Reason::Unschedulable
+        | Reason::SourceNotFound
+        | Reason::NoNode
+        | Reason::NodeLost
+        | Reason::PoolFull
+        | Reason::EnvSourceNotFound
+        | Reason::HostError
+        | Reason::ResizePending
+        | Reason::ApiRefused
+        | Reason::ImagePullFailed
+        | Reason::SourceLost
+        | Reason::SourceElsewhere
+        | Reason::ForkDenied
+        | Reason::SizeTooSmall
+        | Reason::UnsafeRoot
+        | Reason::Unsupported
+        | Reason::NameTaken
+        | Reason::NothingToUndelete
+        | Reason::VolumeLost
+        | Reason::Other(_) => None,
     }
 }
 
@@ -105,17 +137,17 @@ pub(crate) fn judge<K: Kind>(object: &K, wanted: Condition, view: View) -> Verdi
     else {
         return Verdict::Waiting(Step::of("", ""));
     };
-    if let Some(stalled) = conditions::find(all, STALLED).filter(|c| c.status == "True") {
-        return Verdict::Stalled { reason: stalled.reason.clone(), message: stalled.message.clone() };
+    if conditions::class(all) == Some(Class::Stalled) {
+        return Verdict::Stalled { reason: ready.reason.clone(), message: ready.message.clone() };
     }
     if view.is_restoring {
         let text = if ready.status == "True" { "restoring the disks" } else { &ready.message };
         return Verdict::Waiting(Step { reason: ready.reason.clone(), text: text.into() });
     }
-    let is_stopped = ready.reason == reason::STOPPED || phase == Some(SparkPhase::Stopped);
+    let is_stopped = ready.reason == Reason::Stopped || phase == Some(SparkPhase::Stopped);
     let reached = match wanted {
         Condition::Ready => ready.status == "True",
-        Condition::Attached => ready.status == "True" || ready.reason == reason::SERVICE_NOT_READY,
+        Condition::Attached => ready.status == "True" || ready.reason == Reason::ServiceNotReady,
         Condition::Stopped => phase == Some(SparkPhase::Stopped),
     };
     match wanted {
@@ -325,9 +357,10 @@ impl Sparks {
 mod tests {
     use super::*;
     use jiff::Timestamp;
+    use sparks_api::conditions::STALLED;
     use sparks_api::{Restored, SparkSpec, SparkStatus};
 
-    fn spark(generation: i64, observed: i64, phase: SparkPhase, all: &[(&str, bool, &str, &str)]) -> Spark {
+    fn spark(generation: i64, observed: i64, phase: SparkPhase, all: &[(&str, bool, Reason, &str)]) -> Spark {
         let mut spark = Spark::new("x", SparkSpec::default());
         spark.metadata.generation = Some(generation);
         let conditions = all
@@ -348,9 +381,9 @@ mod tests {
 
     #[test]
     fn a_status_of_an_earlier_generation_does_not_end_the_wait() {
-        let old = spark(2, 1, SparkPhase::Running, &[(READY, true, reason::RUNNING, "")]);
+        let old = spark(2, 1, SparkPhase::Running, &[(READY, true, Reason::Running, "")]);
         assert_eq!(verdict(&old, Condition::Ready), Verdict::Waiting(Step::of("", "")));
-        let now = spark(2, 2, SparkPhase::Running, &[(READY, true, reason::RUNNING, "")]);
+        let now = spark(2, 2, SparkPhase::Running, &[(READY, true, Reason::Running, "")]);
         assert_eq!(verdict(&now, Condition::Ready), Verdict::Reached);
     }
 
@@ -363,14 +396,14 @@ mod tests {
 
     #[test]
     fn what_is_stalled_ends_the_wait_with_its_message() {
-        let all = [(READY, false, reason::FORK_DENIED, "m"), (STALLED, true, reason::FORK_DENIED, "m")];
-        let stalled = Verdict::Stalled { reason: reason::FORK_DENIED.into(), message: "m".into() };
+        let all = [(READY, false, Reason::ForkDenied, "m"), (STALLED, true, Reason::ForkDenied, "m")];
+        let stalled = Verdict::Stalled { reason: Reason::ForkDenied.to_string(), message: "m".into() };
         assert_eq!(verdict(&spark(1, 1, SparkPhase::Failed, &all), Condition::Ready), stalled);
     }
 
     #[test]
     fn a_spark_is_not_ready_before_the_wanted_restore_is_done() {
-        let mut spark = spark(2, 2, SparkPhase::Running, &[(READY, true, reason::RUNNING, "")]);
+        let mut spark = spark(2, 2, SparkPhase::Running, &[(READY, true, Reason::Running, "")]);
         spark.spec.restore = Some(Restore { checkpoint: "c".into(), id: Some("2".into()) });
         let mut with = |id: &str| {
             let done = Restored { checkpoint: "c".into(), id: Some(id.into()) };
@@ -383,25 +416,25 @@ mod tests {
 
     #[test]
     fn commands_can_be_run_before_the_service_is_ready() {
-        let starting = spark(1, 1, SparkPhase::Starting, &[(READY, false, reason::SERVICE_NOT_READY, "")]);
+        let starting = spark(1, 1, SparkPhase::Starting, &[(READY, false, Reason::ServiceNotReady, "")]);
         assert_eq!(verdict(&starting, Condition::Attached), Verdict::Reached);
         assert!(matches!(verdict(&starting, Condition::Ready), Verdict::Waiting(_)));
     }
 
     #[test]
     fn a_stopped_spark_never_becomes_ready_by_waiting() {
-        let stopped = spark(1, 1, SparkPhase::Stopped, &[(READY, false, reason::STOPPED, "")]);
+        let stopped = spark(1, 1, SparkPhase::Stopped, &[(READY, false, Reason::Stopped, "")]);
         assert_eq!(verdict(&stopped, Condition::Ready), Verdict::Stopped);
         assert_eq!(verdict(&stopped, Condition::Stopped), Verdict::Reached);
-        let stopping = spark(1, 1, SparkPhase::Stopping, &[(READY, false, reason::STOPPED, "")]);
+        let stopping = spark(1, 1, SparkPhase::Stopping, &[(READY, false, Reason::Stopped, "")]);
         assert!(matches!(verdict(&stopping, Condition::Stopped), Verdict::Waiting(_)));
     }
 
     #[test]
     fn known_steps_have_a_name_and_others_their_own_words() {
-        assert_eq!(Step::of(reason::IMPORTING_IMAGE, "importing debian").text, "importing the image");
+        assert_eq!(Step::of(Reason::ImportingImage.as_str(), "importing debian").text, "importing the image");
         assert_eq!(
-            Step::of(reason::POOL_FULL, "the pool of node a is full").text,
+            Step::of(Reason::PoolFull.as_str(), "the pool of node a is full").text,
             "the pool of node a is full"
         );
         assert_eq!(Step::of("Unheard", "").text, "Unheard");

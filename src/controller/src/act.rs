@@ -4,7 +4,7 @@ use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
 use kube::discovery::ApiResource;
-use sparks_api::{NamespacedName, ObjectId, Volume, conditions::reason};
+use sparks_api::{NamespacedName, ObjectId, Reason, Volume};
 use sparks_plan::{
     action::{Action, Doomed, Event},
     kind::Kind,
@@ -184,7 +184,7 @@ async fn abandon(context: &Context, volume: &Volume) -> Outcome {
 async fn expire<K: Kind>(context: &Context, this: &Known<K>) -> Outcome {
     let target = Target::of(this);
     let note = "its time to live has passed; its disks go into the trash".to_owned();
-    context.api.record(&target, Event { warning: false, reason: reason::EXPIRED, note });
+    context.api.record(&target, Event { warning: false, reason: Reason::Expired, note });
     let doomed = Doomed { id: this.id.clone(), version: None, grace_seconds: None };
     delete::<K>(context, &doomed).await
 }

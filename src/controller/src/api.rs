@@ -10,7 +10,7 @@ use k8s_openapi::{
 };
 use kube::discovery::ApiResource;
 use serde_json::Value;
-use sparks_api::{NamespacedName, ObjectId, Uid, Volume, conditions::reason};
+use sparks_api::{NamespacedName, ObjectId, Reason, Uid, Volume};
 use sparks_plan::{
     action::{Doomed, Event},
     kind::{Kind, Status},
@@ -146,7 +146,7 @@ pub trait Api: Send + Sync {
 #[must_use]
 pub fn blocked(message: &str) -> Blocked {
     let words = message.split_once(" is forbidden: ").map_or(message, |(_, words)| words);
-    Blocked::waiting(reason::API_REFUSED, words)
+    Blocked::new(Reason::ApiRefused, words)
 }
 
 /// `Ok` when the object is gone already.

@@ -197,9 +197,9 @@ impl Api for KubeApi {
         tokio::spawn(async move {
             let event = KubeEvent {
                 type_: if event.warning { EventType::Warning } else { EventType::Normal },
-                reason: event.reason.into(),
+                reason: event.reason.to_string(),
                 note: Some(event.note.chars().take(1024).collect()),
-                action: event.reason.into(),
+                action: event.reason.to_string(),
                 secondary: None,
             };
             if let Err(error) = recorder.publish(&event, &reference).await {

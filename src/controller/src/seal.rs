@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crypto_box::{PublicKey, aead::OsRng};
-use sparks_api::{EnvSource, NamespacedName, Volume, conditions::reason};
+use sparks_api::{EnvSource, NamespacedName, Reason, Volume};
 use sparks_plan::{
     action::Seal,
     placement::{self, Agent},
@@ -85,7 +85,7 @@ fn missing(error: ApiError, kind: &str, name: &str) -> SealError {
             let message = format!(
                 "the {kind} {name} named in service.envFrom does not exist in this namespace: create it"
             );
-            SealError::Blocked(Blocked::waiting(reason::ENV_SOURCE_NOT_FOUND, message))
+            SealError::Blocked(Blocked::new(Reason::EnvSourceNotFound, message))
         }
         ApiError::Refused(words) => SealError::Blocked(blocked(&words)),
         error => SealError::Api(error),
@@ -97,7 +97,7 @@ fn missing(error: ApiError, kind: &str, name: &str) -> SealError {
 /// # Errors
 /// [`Blocked`] until that agent has published its key.
 fn to_agent(agents: &[Agent], node: &str, plain: &[u8]) -> Result<String, Blocked> {
-    let blocked = |message: String| Blocked::waiting(reason::NODE_LOST, message);
+    let blocked = |message: String| Blocked::new(Reason::NodeLost, message);
     let key = agents.iter().find(|agent| agent.node == node).and_then(|agent| agent.public_key.as_deref());
     let key = key
         .and_then(unhex)
@@ -136,6 +136,6 @@ mod tests {
 
     #[test]
     fn a_node_without_a_key_is_waited_for() {
-        assert_eq!(to_agent(&[], "n", &[]).unwrap_err().reason, reason::NODE_LOST);
+        assert_eq!(to_agent(&[], "n", &[]).unwrap_err().reason, Reason::NodeLost);
     }
 }

@@ -5,12 +5,7 @@ use kube::{
     Client, ResourceExt,
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
-use sparks_api::{Volume, labels};
-
-/// Reason: the disks were attached again, after a restart of the container or to another pod.
-pub const REATTACHED: &str = "Reattached";
-/// Reason: the image is in the node's pool.
-pub const IMAGE_IMPORTED: &str = "ImageImported";
+use sparks_api::{Reason, Volume, labels};
 
 /// Longest note; the API admits 1024 bytes.
 const MAX_NOTE: usize = 512;
@@ -29,7 +24,7 @@ impl Events {
     }
 
     /// Publishes what is new on the owner of a Volume: a reason, whether it is a warning, and a sentence.
-    pub fn publish(&self, volume: &Volume, news: Vec<(&'static str, bool, String)>) {
+    pub fn publish(&self, volume: &Volume, news: Vec<(Reason, bool, String)>) {
         if news.is_empty() {
             return;
         }
@@ -39,13 +34,13 @@ impl Events {
             for (reason, warning, text) in news {
                 let event = Event {
                     type_: if warning { EventType::Warning } else { EventType::Normal },
-                    reason: reason.into(),
+                    reason: reason.to_string(),
                     note: Some(text.chars().take(MAX_NOTE).collect()),
                     action: "ReconcileVolume".into(),
                     secondary: None,
                 };
                 if let Err(error) = recorder.publish(&event, &owner).await {
-                    tracing::debug!(%error, reason, "an event could not be published");
+                    tracing::debug!(%error, %reason, "an event could not be published");
                 }
             }
         });

@@ -8,12 +8,11 @@ use std::{
 
 use jiff::Timestamp;
 use serde_json::json;
-use sparks_api::{NamespacedName, conditions::reason, labels::IMPORT_MOUNT};
+use sparks_api::{NamespacedName, Reason, labels::IMPORT_MOUNT};
 use sparks_host::host::ImageSource;
 
 use crate::{
     agent::Agent,
-    events::IMAGE_IMPORTED,
     metrics::operation,
     pods::{PodFacts, Role},
 };
@@ -100,7 +99,7 @@ async fn keep_trying(agent: Arc<Agent>, pod: NamespacedName, key: String) {
             Ok(()) => break,
             Err(sentence) => {
                 tracing::warn!(image = offered.reference, "{sentence}");
-                agent.metrics.failed(operation::IMPORT, reason::HOST_ERROR);
+                agent.metrics.failed(operation::IMPORT, Reason::HostError);
                 agent.imports.running().insert(key.clone(), Some(sentence));
                 agent.triggers.image(&key);
             }
@@ -140,7 +139,7 @@ fn tell(agent: &Agent, offered: &Offer, took: Duration) {
         let waits = volume.spec.source.image.as_ref().is_some_and(|image| image.key == offered.key);
         let made = volume.metadata.uid.as_ref().is_some_and(|uid| agent.inventory.volume(uid).is_some());
         if waits && !made {
-            agent.events.publish(&volume, vec![(IMAGE_IMPORTED, false, text.clone())]);
+            agent.events.publish(&volume, vec![(Reason::ImageImported, false, text.clone())]);
         }
     }
 }

@@ -12,11 +12,11 @@ struct Operation {
     operation: &'static str,
 }
 
-/// What failed, and why in one word of `sparks_api::conditions::reason`.
+/// What failed, and why in one word.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Failure {
     operation: &'static str,
-    reason: &'static str,
+    reason: String,
 }
 
 /// The operations that are measured.
@@ -104,7 +104,8 @@ impl Metrics {
     }
 
     /// Notes that an operation failed.
-    pub fn failed(&self, operation: &'static str, reason: &'static str) {
+    pub fn failed(&self, operation: &'static str, reason: impl AsRef<str>) {
+        let reason = reason.as_ref().to_owned();
         self.failures.get_or_create(&Failure { operation, reason }).inc();
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
-use sparks_api::{EnvSource, NamespacedName, ObjectId, Volume};
+use sparks_api::{EnvSource, NamespacedName, ObjectId, Reason, Volume};
 
 use crate::known::Known;
 
@@ -79,8 +79,8 @@ pub enum Action {
 pub struct Event {
     /// Whether something is wrong.
     pub warning: bool,
-    /// One of `sparks_api::conditions::reason`.
-    pub reason: &'static str,
+    /// Why.
+    pub reason: Reason,
     /// For people.
     pub note: String,
 }

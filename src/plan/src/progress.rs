@@ -2,30 +2,41 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use sparks_api::conditions::{self, READY, RECONCILING, STALLED, condition};
+use sparks_api::{
+    Class, Reason,
+    conditions::{self, READY, condition},
+};
 
-/// What stands between an object and Ready: a reason of the API and a sentence that says what to do.
+/// What stands between an object and Ready, and a sentence that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocked {
-    /// One of `sparks_api::conditions::reason`.
-    pub reason: &'static str,
+    /// Why.
+    pub reason: Reason,
+    /// What that means for whoever waits.
+    pub class: Class,
     /// For people.
     pub message: String,
-    /// Whether nothing more happens until somebody changes something.
-    pub stalled: bool,
 }
 
 impl Blocked {
-    /// It goes on by itself.
+    /// With the reason's own class.
     #[must_use]
-    pub fn waiting(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), stalled: false }
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { class: reason.class(), reason, message: message.into() }
     }
 
-    /// Somebody has to act.
+    /// What a condition of another writer says, whose class counts: it may know the reason better.
     #[must_use]
-    pub fn stalled(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), stalled: true }
+    pub fn relayed(condition: &Condition, class: Option<Class>) -> Self {
+        let reason = Reason::from(condition.reason.as_str());
+        let class = class.unwrap_or_else(|| reason.class().max(Class::Waiting));
+        Self { reason, class, message: condition.message.clone() }
+    }
+
+    /// Whether nothing more happens until somebody changes something.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        self.class == Class::Stalled
     }
 }
 
@@ -33,9 +44,9 @@ impl Blocked {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// Ready, with a reason and a message.
-    Ready(&'static str, String),
+    Ready(Reason, String),
     /// As wanted, but not Ready by wish (stopped).
-    Settled(&'static str, String),
+    Settled(Reason, String),
     /// Not there yet.
     Blocked(Blocked),
 }
@@ -47,40 +58,31 @@ impl Progress {
         matches!(self, Self::Ready(..))
     }
 
-    /// Writes `Ready`, and `Reconciling` or `Stalled` where they are true; they are absent otherwise, as kstatus wants.
+    /// Writes `Ready` and the class.
     pub fn write(&self, conditions: &mut Vec<Condition>, generation: Option<i64>, now: Timestamp) {
-        let (ready, why, message) = match self {
-            Self::Ready(why, message) => (true, *why, message),
-            Self::Settled(why, message) => (false, *why, message),
-            Self::Blocked(blocked) => (false, blocked.reason, &blocked.message),
+        let (class, why, message) = match self {
+            Self::Ready(why, message) | Self::Settled(why, message) => (Class::Settled, why, message),
+            Self::Blocked(blocked) => (blocked.class, &blocked.reason, &blocked.message),
         };
-        conditions::set(conditions, condition(READY, ready, why, message, generation, now));
-        let (on, off) = match self {
-            Self::Blocked(blocked) if blocked.stalled => (Some(STALLED), [RECONCILING, ""]),
-            Self::Blocked(_) => (Some(RECONCILING), [STALLED, ""]),
-            _ => (None, [RECONCILING, STALLED]),
-        };
-        off.iter().for_each(|kind| conditions::remove(conditions, kind));
-        if let Some(kind) = on {
-            conditions::set(conditions, condition(kind, true, why, message, generation, now));
-        }
+        conditions::set(conditions, condition(READY, self.is_ready(), why, message, generation, now));
+        conditions::set_class(conditions, (class, why), message, generation, now);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sparks_api::conditions::{find, is_true, reason};
+    use sparks_api::conditions::{RECONCILING, STALLED, find, is_true};
 
     #[test]
     fn reconciling_and_stalled_are_there_only_while_they_are_true() {
         let mut all = Vec::new();
         let now = Timestamp::UNIX_EPOCH;
-        Progress::Blocked(Blocked::waiting(reason::PROVISIONING, "x")).write(&mut all, Some(1), now);
+        Progress::Blocked(Blocked::new(Reason::Provisioning, "x")).write(&mut all, Some(1), now);
         assert!(is_true(&all, RECONCILING) && find(&all, STALLED).is_none());
-        Progress::Blocked(Blocked::stalled(reason::FORK_DENIED, "x")).write(&mut all, Some(1), now);
+        Progress::Blocked(Blocked::new(Reason::ForkDenied, "x")).write(&mut all, Some(1), now);
         assert!(is_true(&all, STALLED) && find(&all, RECONCILING).is_none());
-        Progress::Ready(reason::RUNNING, "x".into()).write(&mut all, Some(1), now);
+        Progress::Ready(Reason::Running, "x".into()).write(&mut all, Some(1), now);
         assert_eq!(all.len(), 1);
         assert!(is_true(&all, READY));
     }

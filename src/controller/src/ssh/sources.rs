@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use sparks_api::{KeySource, NamespacedName, conditions::reason};
+use sparks_api::{KeySource, NamespacedName, Reason};
 use sparks_plan::world::Now;
 
 use super::lines;
@@ -29,7 +29,7 @@ struct Found {
 }
 
 /// What is wrong with a source: a reason and a sentence.
-pub type Problem = (&'static str, String);
+pub type Problem = (Reason, String);
 
 /// Object, kind and key.
 type Id = (NamespacedName, &'static str, String);
@@ -112,14 +112,14 @@ fn judge(kind: &str, name: &str, key: &str, text: Option<&str>) -> Found {
         let message = format!(
             "the {kind} {name} with the key {key}, named in ssh.authorizedKeysFrom, does not exist in this namespace: create it; the other keys work"
         );
-        return Found { lines: vec![], problem: Some((reason::KEY_SOURCE_NOT_FOUND, message)) };
+        return Found { lines: vec![], problem: Some((Reason::KeySourceNotFound, message)) };
     };
     let (lines, bad) = lines::keys(text);
     let problem = (bad > 0).then(|| {
         let message = format!(
             "{bad} line(s) of the key {key} of the {kind} {name}, named in ssh.authorizedKeysFrom, are no public keys as in authorized_keys: correct them; the other keys work"
         );
-        (reason::KEYS_UNUSABLE, message)
+        (Reason::KeysUnusable, message)
     });
     Found { lines, problem }
 }
@@ -133,10 +133,10 @@ mod tests {
     #[test]
     fn a_source_that_is_missing_or_holds_something_else_is_told_and_the_good_lines_count() {
         for (text, lines, why) in [
-            (None, 0, Some(reason::KEY_SOURCE_NOT_FOUND)),
+            (None, 0, Some(Reason::KeySourceNotFound)),
             (Some(""), 0, None),
             (Some(KEY), 1, None),
-            (Some(&*format!("{KEY}\npassword\n")), 1, Some(reason::KEYS_UNUSABLE)),
+            (Some(&*format!("{KEY}\npassword\n")), 1, Some(Reason::KeysUnusable)),
         ] {
             let found = judge(SECRET, "s", "k", text);
             assert_eq!((found.lines.len(), found.problem.map(|p| p.0)), (lines, why), "{text:?}");

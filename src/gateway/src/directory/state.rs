@@ -7,8 +7,8 @@ use std::{
 
 use jiff::Timestamp;
 use sparks_api::{
-    Spark, SparkPhase,
-    conditions::{self, READY, STALLED},
+    Class, Spark, SparkPhase,
+    conditions::{self, READY},
     time::parse_duration,
 };
 
@@ -100,7 +100,8 @@ fn failed(spark: &Spark) -> bool {
     let current = |observed: Option<i64>| observed.is_none() || observed == spark.metadata.generation;
     spark.status.as_ref().is_some_and(|status| {
         current(status.observed_generation)
-            && (status.phase == SparkPhase::Failed || conditions::is_true(&status.conditions, STALLED))
+            && (status.phase == SparkPhase::Failed
+                || conditions::class(&status.conditions) == Some(Class::Stalled))
     })
 }
 

@@ -14,8 +14,8 @@ use jiff::Timestamp;
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use spark_client::access::{Key, Scope};
 use sparks_api::{
-    SSH_PORT, Spark, SparkSpec, SparkStatus,
-    conditions::{READY, condition, reason},
+    Reason, SSH_PORT, Spark, SparkSpec, SparkStatus,
+    conditions::{READY, condition},
 };
 use sparks_gateway::{
     directory::{Awake, WakeError},
@@ -71,7 +71,7 @@ impl Sparks {
         spark.status = Some(SparkStatus {
             public,
             address: Some(format!("{name}.{NAMESPACE}.svc:{port}")),
-            conditions: vec![condition(READY, true, reason::RUNNING, "", None, since)],
+            conditions: vec![condition(READY, true, Reason::Running, "", None, since)],
             ..Default::default()
         });
         let entry = Entry { spark: Arc::new(spark), state: watch::Sender::new(state) };

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use kube::ResourceExt;
 use sparks_api::{
-    ROOT_DISK, Volume,
-    conditions::{ATTACHED, PROVISIONED, RESIZED, reason},
+    ROOT_DISK, Reason, Volume,
+    conditions::{ATTACHED, PROVISIONED, RESIZED},
 };
 use sparks_host::{
     Host, HostError,
@@ -103,7 +103,7 @@ pub async fn apply(agent: &Arc<Agent>, volume: &Volume, plan: Plan) -> Applied {
             Step::RemoveFinalizer => super::write::remove_finalizer(agent, volume).await,
         };
         if let Err(blocked) = done {
-            tracing::warn!(volume = %triggers::key(volume), reason = blocked.reason, "{}", blocked.message);
+            tracing::warn!(volume = %triggers::key(volume), reason = %blocked.reason, "{}", blocked.message);
             applied.block(blocked);
             break;
         }
@@ -117,12 +117,12 @@ pub async fn apply(agent: &Arc<Agent>, volume: &Volume, plan: Plan) -> Applied {
 
 fn failed(agent: &Agent, operation: &'static str, condition: &'static str, error: &HostError) -> Blocked {
     let blocked = Blocked::host(condition, error);
-    agent.metrics.failed(operation, blocked.reason);
+    agent.metrics.failed(operation, &blocked.reason);
     blocked
 }
 
 fn lost(condition: &'static str, lost: Lost) -> Blocked {
-    Blocked::failed(condition, reason::HOST_ERROR, lost.to_string())
+    Blocked::new(condition, Reason::HostError, lost.to_string())
 }
 
 async fn create(agent: &Arc<Agent>, request: VolumeRequest) -> Result<(), Blocked> {
@@ -177,19 +177,19 @@ async fn set_limit(agent: &Arc<Agent>, volume: &Volume, disk: String, bytes: u64
 }
 
 fn guest(agent: &Agent, container: &str) -> Result<Arc<Guest>, Blocked> {
-    let gone = || Blocked::waiting(ATTACHED, reason::POD_STARTING, "the container ended meanwhile");
+    let gone = || Blocked::new(ATTACHED, Reason::PodStarting, "the container ended meanwhile");
     agent.guests.get(container).ok_or_else(gone)
 }
 
 async fn quiesce(agent: &Arc<Agent>, container: &str) -> Result<(), Blocked> {
     let told = guest(agent, container)?.quiesce().await;
-    told.map_err(|error| Blocked::failed(ATTACHED, reason::HOST_ERROR, error.to_string()))
+    told.map_err(|error| Blocked::new(ATTACHED, Reason::HostError, error.to_string()))
 }
 
 async fn run(agent: &Arc<Agent>, container: &str, computer: &Computer) -> Result<(), Blocked> {
     guest(agent, container)?.run(computer).await.map_err(|error| {
-        agent.metrics.failed(operation::RUN, reason::HOST_ERROR);
-        Blocked::failed(ATTACHED, reason::HOST_ERROR, error.to_string())
+        agent.metrics.failed(operation::RUN, Reason::HostError);
+        Blocked::new(ATTACHED, Reason::HostError, error.to_string())
     })
 }
 
@@ -207,10 +207,7 @@ async fn attach(
     let ready = instead_of == Standing::Image || present.quiesced;
     if present.standing.as_ref() != Some(&instead_of) || !ready {
         let retry = Retry::After(Duration::from_millis(1));
-        return Err(Blocked {
-            retry,
-            ..Blocked::waiting(ATTACHED, reason::ATTACHING, "the pod was taken meanwhile")
-        });
+        return Err(Blocked::new(ATTACHED, Reason::Attaching, "the pod was taken meanwhile").retry(retry));
     }
     let (request, id) = (request(agent, volume, &guest), container.to_owned());
     let (cleared, clearing) = oneshot::channel();

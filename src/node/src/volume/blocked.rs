@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sparks_api::conditions::reason;
+use sparks_api::{Class, Reason, conditions::RESIZED};
 use sparks_host::{HostError, attach::AttachError, container::ContainerError, pool::PoolError};
 
 /// When it is worth trying again.
@@ -24,53 +24,50 @@ const RARELY: Retry = Retry::After(Duration::from_secs(60));
 pub struct Blocked {
     /// Type of the condition that tells it.
     pub condition: &'static str,
-    /// Reason in the condition.
-    pub reason: &'static str,
+    /// Why.
+    pub reason: Reason,
     /// Sentence for people.
     pub message: String,
     /// When to try again.
     pub retry: Retry,
-    /// Trying again doesn't help until somebody changes something.
-    pub fatal: bool,
 }
 
 impl Blocked {
-    /// It will come by itself.
-    pub fn waiting(condition: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { condition, reason, message: message.into(), retry: Retry::Event, fatal: false }
+    /// It is tried again when the class of the reason makes that worth it.
+    pub fn new(condition: &'static str, reason: Reason, message: impl Into<String>) -> Self {
+        let retry = match reason.class() {
+            Class::Settled | Class::Waiting => Retry::Event,
+            Class::Failing => Retry::Backoff,
+            Class::Stalled => RARELY,
+        };
+        Self { condition, reason, message: message.into(), retry }
     }
 
-    /// It failed, and may work next time.
-    pub fn failed(condition: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { condition, reason, message: message.into(), retry: Retry::Backoff, fatal: false }
+    /// The same, tried again at another time.
+    pub fn retry(self, retry: Retry) -> Self {
+        Self { retry, ..self }
     }
 
-    /// It can't work as it is.
-    pub fn hopeless(condition: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { condition, reason, message: message.into(), retry: RARELY, fatal: true }
+    /// What it means for whoever waits for the disks. A size that can't be set stops nobody.
+    pub fn class(&self) -> Class {
+        if self.condition == RESIZED { Class::Settled } else { self.reason.class() }
     }
 
     /// The machine refused.
     pub fn host(condition: &'static str, error: &HostError) -> Self {
-        let message = error.to_string();
+        let new = |reason| Self::new(condition, reason, error.to_string());
         match error {
-            HostError::Pool(PoolError::Full { .. }) => Self::failed(condition, reason::POOL_FULL, message),
-            HostError::Pool(PoolError::NoVolume { .. } | PoolError::NoDisk { .. }) => {
-                Self::hopeless(condition, reason::SOURCE_NOT_FOUND, message)
-            }
-            HostError::Pool(PoolError::LimitBelowUsage { .. }) => {
-                Self { fatal: false, ..Self::hopeless(condition, reason::SIZE_TOO_SMALL, message) }
-            }
-            HostError::Attach(AttachError::UnsafeRoot { .. }) => {
-                Self::hopeless(condition, reason::UNSAFE_ROOT, message)
-            }
+            HostError::Pool(PoolError::Full { .. }) => new(Reason::PoolFull),
+            HostError::Pool(PoolError::NoVolume { .. } | PoolError::NoDisk { .. }) => new(Reason::SourceLost),
+            HostError::Pool(PoolError::LimitBelowUsage { .. }) => new(Reason::SizeTooSmall),
+            HostError::Attach(AttachError::UnsafeRoot { .. }) => new(Reason::UnsafeRoot),
             HostError::Attach(AttachError::MountPath { .. } | AttachError::NotIsolated { .. })
             | HostError::Pool(PoolError::InvalidName { .. } | PoolError::BadDisks { .. }) => {
-                Self::hopeless(condition, reason::HOST_ERROR, message)
+                new(Reason::Unsupported)
             }
             HostError::Container(ContainerError::NotFound(_) | ContainerError::Gone(_))
-            | HostError::Attach(AttachError::Gone) => Self::failed(condition, reason::POD_STARTING, message),
-            _ => Self::failed(condition, reason::HOST_ERROR, message),
+            | HostError::Attach(AttachError::Gone) => new(Reason::PodStarting).retry(Retry::Backoff),
+            _ => new(Reason::HostError),
         }
     }
 }

@@ -15,11 +15,7 @@ use kube::{
 };
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use sparks_api::{
-    Volume, VolumePhase,
-    conditions::{self, reason},
-    labels,
-};
+use sparks_api::{Reason, Volume, VolumePhase, conditions, labels};
 use sparks_host::{
     FakeHost, HostError, Volumes,
     fake::Operation,
@@ -429,7 +425,7 @@ async fn two_pods_never_share_a_disk() {
     bench.apply("v", json!({"attachment": attachment("p2", false)}));
     let status = bench.status_when("v", |s| !conditions::is_true(&s.conditions, conditions::ATTACHED)).await;
     let condition = conditions::find(&status.conditions, conditions::ATTACHED).expect("told");
-    assert_eq!(condition.reason, reason::POD_TERMINATING);
+    assert!(condition.reason == Reason::PodTerminating);
     assert_eq!(status.attached.expect("still").container_id, "c1");
     second.hears_nothing().await;
     bench.host.remove_container("c1");
@@ -504,7 +500,10 @@ async fn a_volume_waits_for_its_image_and_is_made_when_that_is_imported() {
     bench.apply("v", json!({"source": {"image": {"reference": "debian", "key": key}}}));
     let status = bench.status_when("v", |s| !s.conditions.is_empty()).await;
     let told = conditions::find(&status.conditions, conditions::PROVISIONED).expect("told");
-    assert_eq!((told.reason.as_str(), status.phase), (reason::IMPORTING_IMAGE, VolumePhase::Pending));
+    assert_eq!(
+        (Reason::from(told.reason.as_str()), status.phase),
+        (Reason::ImportingImage, VolumePhase::Pending)
+    );
     let pod = NamespacedName::new("a", "import");
     let facts = PodFacts {
         uid: "i".into(),
@@ -529,7 +528,7 @@ async fn a_full_pool_is_told_and_tried_again() {
     let mut bench = Bench::new(fake);
     bench.apply("v", json!({}));
     let status = bench.status_when("v", |s| !s.conditions.is_empty()).await;
-    assert_eq!(status.conditions[0].reason, reason::POOL_FULL);
+    assert!(status.conditions[0].reason == Reason::PoolFull);
     bench.status_when("v", |s| s.phase == VolumePhase::Ready).await;
 }
 

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use serde_json::json;
 use sparks_api::{
-    Attachment, ROOT_DISK, Volume,
-    conditions::{ATTACHED, PROVISIONED, RESIZED, reason},
+    Attachment, ROOT_DISK, Reason, Volume,
+    conditions::{ATTACHED, PROVISIONED, RESIZED},
     labels,
 };
 use sparks_host::pool::{self, DiskSource, DiskSpec, VolumeRequest};
@@ -145,9 +145,9 @@ fn removal(volume: &Volume, observed: &Observed, retention: Duration, now: Times
 
 fn in_use(container: &str) -> Blocked {
     let short = container.get(..12).unwrap_or(container);
-    Blocked::waiting(
+    Blocked::new(
         ATTACHED,
-        reason::POD_TERMINATING,
+        Reason::PodTerminating,
         format!(
             "container {short} of the pod before still runs in these disks; it goes on when that has ended"
         ),
@@ -169,19 +169,21 @@ fn request(volume: &Volume, source: &SourceState, now: Timestamp) -> Result<Volu
         SourceState::ImageMissing(None) => {
             let reference = spec.source.image.as_ref().map_or("", |image| &image.reference);
             let message = format!("the image {reference} is being imported");
-            return Err(Blocked::waiting(PROVISIONED, reason::IMPORTING_IMAGE, message));
+            return Err(Blocked::new(PROVISIONED, Reason::ImportingImage, message));
         }
         SourceState::ImageMissing(Some(error)) => {
-            return Err(Blocked::waiting(PROVISIONED, reason::HOST_ERROR, error.clone()));
+            let failed = Blocked::new(PROVISIONED, Reason::HostError, error.clone());
+            return Err(failed.retry(Retry::Event));
         }
         SourceState::VolumeNotReady => {
             let message = "the disks of the source are not made yet";
-            return Err(Blocked::waiting(PROVISIONED, reason::SOURCE_NOT_READY, message));
+            return Err(Blocked::new(PROVISIONED, Reason::SourceNotReady, message));
         }
         SourceState::VolumeMissing => {
             let from = spec.source.volume.as_ref().map_or("", |from| &from.name);
-            let message = format!("the source volume {from} is not on this node (any more)");
-            return Err(Blocked::hopeless(PROVISIONED, reason::SOURCE_NOT_FOUND, message));
+            let message =
+                format!("the source volume {from} is not on this node any more: choose another source");
+            return Err(Blocked::new(PROVISIONED, Reason::SourceLost, message));
         }
     }
     let disks = spec.disks.iter().map(|disk| {
@@ -207,7 +209,7 @@ fn limit(volume: &Volume, disk: &str) -> Result<u64, Blocked> {
     let size = volume.spec.disks.iter().find(|spec| spec.name == disk).map(|spec| &spec.size);
     size.and_then(sparks_plan::quantity::units).ok_or_else(|| {
         let message = format!("the size of disk {disk} is no quantity of bytes, such as 20Gi");
-        Blocked::hopeless(PROVISIONED, reason::HOST_ERROR, message)
+        Blocked::new(PROVISIONED, Reason::Unsupported, message)
     })
 }
 
@@ -219,7 +221,7 @@ fn resize(volume: &Volume, disks: &pool::Volume, plan: &mut Plan) {
         match limit(volume, &disk.name) {
             Ok(bytes) if *present == Some(bytes) => {}
             Ok(bytes) => plan.steps.push(Step::SetLimit { disk: disk.name.clone(), bytes }),
-            Err(blocked) => plan.blocked.push(Blocked { condition: RESIZED, fatal: false, ..blocked }),
+            Err(blocked) => plan.blocked.push(Blocked { condition: RESIZED, ..blocked }),
         }
     }
 }
@@ -241,7 +243,7 @@ fn attach_steps(
     wanted: &Attachment,
     observed: &Observed,
 ) -> Result<Steps, (Steps, Blocked)> {
-    let wait = |reason, message: String| Err((vec![], Blocked::waiting(ATTACHED, reason, message)));
+    let wait = |reason, message: String| Err((vec![], Blocked::new(ATTACHED, reason, message)));
     let pod = &wanted.pod_name;
     if let Some(container) = observed.others.first() {
         return Err((vec![], in_use(container)));
@@ -249,28 +251,28 @@ fn attach_steps(
     let (container, guest) = match &observed.pod {
         PodState::Running(container, guest) => (container.clone(), guest),
         PodState::Unwanted | PodState::Unseen => {
-            return wait(reason::POD_STARTING, format!("the pod {pod} is not on this node yet"));
+            return wait(Reason::PodStarting, format!("the pod {pod} is not on this node yet"));
         }
         PodState::Foreign => {
-            return wait(reason::ATTACHING, format!("the pod {pod} is not marked as this Spark's yet"));
+            return wait(Reason::Attaching, format!("the pod {pod} is not marked as this Spark's yet"));
         }
         PodState::NotRunning => {
-            return wait(reason::POD_STARTING, format!("the container of pod {pod} does not run yet"));
+            return wait(Reason::PodStarting, format!("the container of pod {pod} does not run yet"));
         }
     };
     let computer = match &observed.computer {
         Ok(computer) => computer.clone(),
-        Err(sentence) => return Err((vec![], Blocked::failed(ATTACHED, reason::HOST_ERROR, sentence))),
+        Err(sentence) => return Err((vec![], Blocked::new(ATTACHED, Reason::HostError, sentence))),
     };
     let run = Step::Run { container: container.clone(), computer: computer.clone() };
     let Some(standing) = &guest.standing else {
-        return wait(reason::ATTACHING, format!("the container of pod {pod} is being looked at"));
+        return wait(Reason::Attaching, format!("the container of pod {pod} is being looked at"));
     };
     let ours = *standing == Standing::Volume(volume.metadata.uid.clone().unwrap_or_default());
     if !guest.connected {
         // A guest that runs in these disks already is left alone until it can be asked.
         let waiting = format!("the guest of pod {pod} is being connected");
-        return if ours { Ok(vec![]) } else { wait(reason::ATTACHING, waiting) };
+        return if ours { Ok(vec![]) } else { wait(Reason::Attaching, waiting) };
     }
     let attach = Step::Attach { container: container.clone(), instead_of: standing.clone() };
     match standing {
@@ -278,7 +280,7 @@ fn attach_steps(
         Standing::Image => Ok(vec![attach, run]),
         Standing::Volume(_) => {
             if let Some(rival) = &observed.rival {
-                return wait(reason::ATTACHING, format!("the volume {rival} still wants the pod {pod}"));
+                return wait(Reason::Attaching, format!("the volume {rival} still wants the pod {pod}"));
             }
             if guest.quiesced {
                 return Ok(vec![attach, run]);
@@ -294,16 +296,13 @@ fn quiesce(container: String, guest: &GuestView, since: Option<Duration>) -> (St
     let grace = service.map_or(0, |service| service.grace_seconds.min(MAX_GRACE));
     let patience = Duration::from_secs(grace.into()) + QUIESCE_MARGIN;
     let message = "the guest ends what runs before its root is replaced";
-    let waiting = |pause| Blocked {
-        retry: Retry::After(pause),
-        ..Blocked::waiting(ATTACHED, reason::ATTACHING, message)
-    };
+    let waiting = |pause| Blocked::new(ATTACHED, Reason::Attaching, message).retry(Retry::After(pause));
     match since.map(|since| patience.checked_sub(since)) {
         None => (vec![Step::Quiesce { container }], waiting(patience)),
         Some(Some(left)) => (vec![], waiting(left)),
         Some(None) => {
             let message = "the guest did not end what runs in time, so that its root can't be replaced; stop the Spark and start it again";
-            (vec![Step::Quiesce { container }], Blocked::failed(ATTACHED, reason::HOST_ERROR, message))
+            (vec![Step::Quiesce { container }], Blocked::new(ATTACHED, Reason::HostError, message))
         }
     }
 }

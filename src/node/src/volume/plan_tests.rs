@@ -72,7 +72,7 @@ fn ours() -> GuestView {
 }
 
 /// The plan in short: the names of the steps, and the reasons of what stands in the way.
-fn short(volume: &Volume, observed: &Observed) -> (Vec<&'static str>, Vec<&'static str>) {
+fn short(volume: &Volume, observed: &Observed) -> (Vec<&'static str>, Vec<Reason>) {
     let plan = plan(volume, observed, DAY, NOW);
     let steps = plan.steps.iter().map(|step| match step {
         Step::Create(_) => "create",
@@ -83,7 +83,7 @@ fn short(volume: &Volume, observed: &Observed) -> (Vec<&'static str>, Vec<&'stat
         Step::Trash { .. } => "trash",
         Step::RemoveFinalizer => "finalizer",
     });
-    (steps.collect(), plan.blocked.iter().map(|blocked| blocked.reason).collect())
+    (steps.collect(), plan.blocked.iter().map(|blocked| blocked.reason.clone()).collect())
 }
 
 #[test]
@@ -93,38 +93,43 @@ fn each_state_of_the_pod_leads_to_its_steps() {
         change(&mut observed);
         observed
     };
-    let table: Vec<(&str, Observed, &[&str], &[&str])> = vec![
+    let table: Vec<(&str, Observed, &[&str], Option<Reason>)> = vec![
         (
             "nothing is there yet: a fork is made and attached in one go",
             with(|o| o.disks = None),
             &["create", "attach", "run"],
-            &[],
+            None,
         ),
-        ("a warm pod", observed(guest(Standing::Image)), &["attach", "run"], &[]),
-        ("the pod isn't known yet", with(|o| o.pod = PodState::Unseen), &[], &[reason::POD_STARTING]),
-        ("the pod belongs to somebody else", with(|o| o.pod = PodState::Foreign), &[], &[reason::ATTACHING]),
-        ("the container starts", with(|o| o.pod = PodState::NotRunning), &[], &[reason::POD_STARTING]),
-        ("the container was not looked at", observed(GuestView::default()), &[], &[reason::ATTACHING]),
+        ("a warm pod", observed(guest(Standing::Image)), &["attach", "run"], None),
+        ("the pod isn't known yet", with(|o| o.pod = PodState::Unseen), &[], Some(Reason::PodStarting)),
+        (
+            "the pod belongs to somebody else",
+            with(|o| o.pod = PodState::Foreign),
+            &[],
+            Some(Reason::Attaching),
+        ),
+        ("the container starts", with(|o| o.pod = PodState::NotRunning), &[], Some(Reason::PodStarting)),
+        ("the container was not looked at", observed(GuestView::default()), &[], Some(Reason::Attaching)),
         (
             "the guest isn't connected: it could not be told to run",
             observed(GuestView { connected: false, ..guest(Standing::Image) }),
             &[],
-            &[reason::ATTACHING],
+            Some(Reason::Attaching),
         ),
         (
             "another pod still runs in the disks",
             with(|o| o.others = vec!["old".into()]),
             &[],
-            &[reason::POD_TERMINATING],
+            Some(Reason::PodTerminating),
         ),
         (
             "the environment can't be opened",
             with(|o| o.computer = Err("no".into())),
             &[],
-            &[reason::HOST_ERROR],
+            Some(Reason::HostError),
         ),
-        ("it runs as it should", observed(GuestView { running: Some(computer()), ..ours() }), &[], &[]),
-        ("the agent died between attach and run", observed(ours()), &["run"], &[]),
+        ("it runs as it should", observed(GuestView { running: Some(computer()), ..ours() }), &[], None),
+        ("the agent died between attach and run", observed(ours()), &["run"], None),
         (
             "the service changed",
             observed(GuestView {
@@ -132,29 +137,29 @@ fn each_state_of_the_pod_leads_to_its_steps() {
                 ..ours()
             }),
             &["run"],
-            &[],
+            None,
         ),
         (
             "it runs and can't be asked just now: it is left alone",
             observed(GuestView { connected: false, ..ours() }),
             &[],
-            &[],
+            None,
         ),
         (
             "a restore: the old root is let go of first",
             observed(elsewhere()),
             &["quiesce"],
-            &[reason::ATTACHING],
+            Some(Reason::Attaching),
         ),
         (
             "a restore: the guest let go",
             observed(GuestView { quiesced: true, ..elsewhere() }),
             &["attach", "run"],
-            &[],
+            None,
         ),
     ];
-    for (name, observed, steps, reasons) in table {
-        assert_eq!(short(&wanting(), &observed), (steps.to_vec(), reasons.to_vec()), "{name}");
+    for (name, observed, steps, reason) in table {
+        assert_eq!(short(&wanting(), &observed), (steps.to_vec(), Vec::from_iter(reason)), "{name}");
     }
 }
 
@@ -162,7 +167,7 @@ fn each_state_of_the_pod_leads_to_its_steps() {
 fn a_pod_is_not_taken_from_a_volume_that_still_wants_it() {
     let observed =
         Observed { rival: Some("api-0".into()), ..observed(GuestView { quiesced: true, ..elsewhere() }) };
-    assert_eq!(short(&wanting(), &observed), (vec![], vec![reason::ATTACHING]));
+    assert_eq!(short(&wanting(), &observed), (vec![], vec![Reason::Attaching]));
 }
 
 #[test]
@@ -173,8 +178,8 @@ fn a_guest_that_does_not_quiesce_is_told_again_only_after_its_grace() {
         quiescing: Some(Duration::from_secs(seconds)),
         ..observed(GuestView { running: running.clone(), ..elsewhere() })
     };
-    assert_eq!(short(&wanting(), &after(29)), (vec![], vec![reason::ATTACHING]));
-    assert_eq!(short(&wanting(), &after(31)), (vec!["quiesce"], vec![reason::HOST_ERROR]));
+    assert_eq!(short(&wanting(), &after(29)), (vec![], vec![Reason::Attaching]));
+    assert_eq!(short(&wanting(), &after(31)), (vec!["quiesce"], vec![Reason::HostError]));
 }
 
 #[test]
@@ -209,16 +214,16 @@ fn disks_are_made_from_their_source_and_the_rest_starts_empty() {
 #[test]
 fn what_is_missing_is_told_and_waited_for() {
     let table = [
-        (SourceState::ImageMissing(None), reason::IMPORTING_IMAGE, false),
-        (SourceState::ImageMissing(Some("it broke".into())), reason::HOST_ERROR, false),
-        (SourceState::VolumeNotReady, reason::SOURCE_NOT_READY, false),
-        (SourceState::VolumeMissing, reason::SOURCE_NOT_FOUND, true),
+        (SourceState::ImageMissing(None), Reason::ImportingImage),
+        (SourceState::ImageMissing(Some("it broke".into())), Reason::HostError),
+        (SourceState::VolumeNotReady, Reason::SourceNotReady),
+        (SourceState::VolumeMissing, Reason::SourceLost),
     ];
-    for (source, reason, fatal) in table {
+    for (source, reason) in table {
         let observed = Observed { disks: None, source, ..observed(guest(Standing::Image)) };
         let plan = plan(&wanting(), &observed, DAY, NOW);
         assert_eq!(plan.steps, []);
-        assert_eq!(plan.blocked.iter().map(|b| (b.reason, b.fatal)).collect::<Vec<_>>(), [(reason, fatal)]);
+        assert_eq!(plan.blocked.iter().map(|b| &b.reason).collect::<Vec<_>>(), [&reason]);
     }
 }
 
@@ -241,7 +246,7 @@ fn what_is_in_the_trash_is_not_attached_and_keeps_its_disks() {
 fn a_deleted_volume_goes_into_the_trash_once_nothing_runs_in_it() {
     let mut attached = observed(ours());
     attached.others = vec!["c".into()];
-    assert_eq!(short(&deleted(wanting()), &attached), (vec![], vec![reason::POD_TERMINATING]));
+    assert_eq!(short(&deleted(wanting()), &attached), (vec![], vec![Reason::PodTerminating]));
     assert_eq!(short(&deleted(wanting()), &observed(ours())).0, ["trash", "finalizer"]);
 }
 

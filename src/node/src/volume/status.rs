@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sparks_api::{
-    Attached, Attachment, DiskUsage, Volume, VolumePhase, VolumeStatus, VolumeTimings,
-    conditions::{ATTACHED, PROVISIONED, RESIZED, condition, find, is_true, reason, remove, set},
+    Attached, Attachment, Class, DiskUsage, Reason, Volume, VolumePhase, VolumeStatus, VolumeTimings,
+    conditions::{ATTACHED, PROVISIONED, RESIZED, STALLED, condition, find, is_true, remove, set, set_class},
 };
 use sparks_host::pool;
 
@@ -44,7 +44,7 @@ pub fn describe(
     let attached = attached(volume, old, observed, target, now);
     let phase = match (&observed.disks, &attached) {
         (Some(_), Some(_)) => VolumePhase::Attached,
-        _ if blocked.iter().any(|b| b.fatal) => VolumePhase::Failed,
+        _ if blocked.iter().any(|b| b.class() == Class::Stalled) => VolumePhase::Failed,
         (Some(_), None) => VolumePhase::Ready,
         (None, _) => VolumePhase::Pending,
     };
@@ -190,23 +190,24 @@ fn conditions(
 ) -> Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
     let (generation, now) = (volume.metadata.generation, whole_seconds(now));
     let mut conditions = old.conditions.clone();
-    let mut tell = |kind: &'static str, status: bool, good: (&str, &str), bad: (&str, &str)| {
+    let mut tell = |kind: &'static str, status: bool, good: (Reason, &str), bad: (Reason, &str)| {
         let default = if status { good } else { bad };
         let blocked = blocked.iter().find(|blocked| blocked.condition == kind);
-        let (reason, message) = blocked.map_or(default, |blocked| (blocked.reason, blocked.message.as_str()));
+        let (reason, message) =
+            blocked.map_or(default, |blocked| (blocked.reason.clone(), blocked.message.as_str()));
         set(&mut conditions, condition(kind, status, reason, message, generation, now));
     };
     let (made, making) = ("the disks are made", "the disks are being made");
-    tell(PROVISIONED, observed.disks.is_some(), (reason::AVAILABLE, made), (reason::PROVISIONING, making));
+    tell(PROVISIONED, observed.disks.is_some(), (Reason::Available, made), (Reason::Provisioning, making));
     let wanted = wanted(volume).is_some();
     if wanted {
         let (is, becomes) =
             ("the disks are the root and mounts of the pod", "the disks are being attached to the pod");
-        tell(ATTACHED, attached, (ATTACHED, is), (reason::ATTACHING, becomes));
+        tell(ATTACHED, attached, (Reason::Attached, is), (Reason::Attaching, becomes));
     }
     let resizing = blocked.iter().any(|blocked| blocked.condition == RESIZED);
     if resizing {
-        tell(RESIZED, false, ("", ""), ("", ""));
+        tell(RESIZED, false, (Reason::Available, ""), (Reason::SizeTooSmall, ""));
     }
     if !wanted {
         remove(&mut conditions, ATTACHED);
@@ -214,7 +215,18 @@ fn conditions(
     if !resizing {
         remove(&mut conditions, RESIZED);
     }
+    let (class, reason, message) = outlook(blocked, observed.disks.is_some() && (attached || !wanted));
+    set_class(&mut conditions, (class, reason), message, generation, now);
     conditions
+}
+
+/// The class of the whole, which is that of the worst obstacle.
+fn outlook(blocked: &[Blocked], done: bool) -> (Class, &Reason, &str) {
+    match blocked.iter().max_by_key(|blocked| blocked.class()) {
+        Some(worst) if worst.class() > Class::Settled => (worst.class(), &worst.reason, &worst.message),
+        _ if done => (Class::Settled, &Reason::Available, ""),
+        _ => (Class::Waiting, &Reason::Provisioning, "the disks are being made or attached"),
+    }
 }
 
 /// Whether to write.
@@ -267,10 +279,12 @@ fn is_soft(old: &VolumeStatus, new: &VolumeStatus) -> bool {
 }
 
 /// What the owner is told in events: obstacles that are new, and that a pod was attached anew.
-pub fn news(old: &VolumeStatus, new: &VolumeStatus) -> Vec<(&'static str, bool, String)> {
-    let worth = [reason::POOL_FULL, reason::SIZE_TOO_SMALL, reason::UNSAFE_ROOT];
-    let obstacles = new.conditions.iter().filter_map(|now| {
-        let reason = worth.into_iter().find(|reason| *reason == now.reason)?;
+pub fn news(old: &VolumeStatus, new: &VolumeStatus) -> Vec<(Reason, bool, String)> {
+    let obstacles = new.conditions.iter().filter(|now| now.type_ != STALLED).filter_map(|now| {
+        let reason = Reason::from(now.reason.as_str());
+        if reason.class() <= Class::Waiting {
+            return None;
+        }
         let told = find(&old.conditions, &now.type_).is_some_and(|before| before.reason == now.reason);
         (!told).then(|| (reason, true, now.message.clone()))
     });
@@ -280,7 +294,7 @@ pub fn news(old: &VolumeStatus, new: &VolumeStatus) -> Vec<(&'static str, bool, 
         && is_true(&new.conditions, ATTACHED)
     {
         let text = format!("the disks were attached again, to pod {}", now.pod_name);
-        news.push((crate::events::REATTACHED, false, text));
+        news.push((Reason::Reattached, false, text));
     }
     news
 }

@@ -111,17 +111,24 @@ fn a_volume_without_a_pod_has_no_attached_condition() {
 #[test]
 fn obstacles_are_told_in_their_condition() {
     let warm = GuestView { standing: Some(Standing::Image), ..standing(None) };
-    let unsafe_root = Blocked::hopeless(ATTACHED, reason::UNSAFE_ROOT, "/etc is a link");
+    let unsafe_root = Blocked::new(ATTACHED, Reason::UnsafeRoot, "/etc is a link");
     let status = describe_new(&volume(false), &observed(warm), &[unsafe_root]);
-    assert_eq!(status.phase, VolumePhase::Failed);
+    assert_eq!(
+        (status.phase, sparks_api::conditions::class(&status.conditions)),
+        (VolumePhase::Failed, Some(Class::Stalled))
+    );
     let condition = find(&status.conditions, ATTACHED).expect("told");
     assert_eq!((condition.status.as_str(), condition.message.as_str()), ("False", "/etc is a link"));
     assert!(is_true(&status.conditions, PROVISIONED));
 
-    let small = Blocked { fatal: false, ..Blocked::hopeless(RESIZED, reason::SIZE_TOO_SMALL, "too small") };
+    let small = Blocked::new(RESIZED, Reason::SizeTooSmall, "too small");
     let status = describe_new(&volume(false), &observed(standing(None)), &[small]);
     assert_eq!(status.phase, VolumePhase::Attached, "a size that can't be set stops nobody");
-    assert_eq!(find(&status.conditions, RESIZED).map(|c| c.reason.as_str()), Some(reason::SIZE_TOO_SMALL));
+    assert_eq!(sparks_api::conditions::class(&status.conditions), None);
+    assert_eq!(
+        find(&status.conditions, RESIZED).map(|c| Reason::from(&*c.reason)),
+        Some(Reason::SizeTooSmall)
+    );
     let later = describe(&volume(false), &status, &observed(standing(None)), &Memory::default(), &[], NOW);
     assert!(find(&later.conditions, RESIZED).is_none());
 }
@@ -209,10 +216,10 @@ fn nothing_is_written_while_the_service_may_still_become_ready() {
 
 #[test]
 fn an_obstacle_is_an_event_once() {
-    let blocked = [Blocked::failed(PROVISIONED, reason::POOL_FULL, "full")];
+    let blocked = [Blocked::new(PROVISIONED, Reason::PoolFull, "full")];
     let nothing = Observed { disks: None, ..observed(standing(None)) };
     let full = describe_new(&volume(false), &nothing, &blocked);
-    assert_eq!(news(&VolumeStatus::default(), &full), [(reason::POOL_FULL, true, "full".into())]);
+    assert_eq!(news(&VolumeStatus::default(), &full), [(Reason::PoolFull, true, "full".into())]);
     assert_eq!(news(&full, &full), []);
 }
 

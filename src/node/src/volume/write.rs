@@ -8,11 +8,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::{Value, json};
-use sparks_api::{
-    Volume, VolumeStatus,
-    conditions::{PROVISIONED, reason},
-    labels,
-};
+use sparks_api::{Reason, Volume, VolumeStatus, conditions::PROVISIONED, labels};
 use tokio::time::Instant;
 
 use super::{
@@ -135,8 +131,7 @@ fn hold_for_claim(
         PodState::Running(_, guest) => guest.standing == Some(Standing::Image),
         PodState::Unwanted | PodState::Unseen | PodState::NotRunning => false,
     };
-    let ordinary =
-        applied.blocked.iter().all(|blocked| blocked.reason == reason::ATTACHING && !blocked.fatal);
+    let ordinary = applied.blocked.iter().all(|blocked| blocked.reason == Reason::Attaching);
     let left = ATTACH_PATIENCE.checked_sub(began.elapsed())?;
     (in_flight && ordinary && observed.others.is_empty() && !left.is_zero()).then_some(left)
 }
@@ -214,7 +209,7 @@ pub async fn remove_finalizer(agent: &Arc<Agent>, volume: &Volume) -> Result<(),
         Err(error) => {
             agent.metrics.failed(operation::TRASH, "ApiError");
             let message = format!("the finalizer of the volume could not be removed: {error}");
-            Err(Blocked::failed(PROVISIONED, reason::HOST_ERROR, message))
+            Err(Blocked::new(PROVISIONED, Reason::HostError, message))
         }
     }
 }

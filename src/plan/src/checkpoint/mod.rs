@@ -8,8 +8,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
 use sparks_api::{
-    Checkpoint, CheckpointPhase, CheckpointStatus, LocalReference, Spark, Volume, VolumeSource, VolumeSpec,
-    conditions::{self, PROVISIONED, reason},
+    Checkpoint, CheckpointPhase, CheckpointStatus, LocalReference, Reason, Spark, Volume, VolumeSource,
+    VolumeSpec,
+    conditions::{self, PROVISIONED},
     labels, time,
 };
 
@@ -98,7 +99,7 @@ fn expires_at(checkpoint: &Checkpoint) -> Option<Time> {
 }
 
 fn waiting() -> Progress {
-    Progress::Blocked(Blocked::waiting(reason::PROVISIONING, "the snapshot is being taken"))
+    Progress::Blocked(Blocked::new(Reason::Provisioning, "the snapshot is being taken"))
 }
 
 fn taken(volume: &Volume) -> Progress {
@@ -106,9 +107,12 @@ fn taken(volume: &Volume) -> Progress {
         volume.status.as_ref().and_then(|status| conditions::find(&status.conditions, PROVISIONED));
     match condition {
         Some(found) if found.status == "True" => {
-            Progress::Ready(reason::AVAILABLE, "the snapshot is complete".into())
+            Progress::Ready(Reason::Available, "the snapshot is complete".into())
         }
-        Some(found) => Progress::Blocked(Blocked::waiting(reason::PROVISIONING, found.message.clone())),
+        Some(found) => {
+            let class = volume.status.as_ref().and_then(|status| conditions::class(&status.conditions));
+            Progress::Blocked(Blocked::relayed(found, class))
+        }
         None => waiting(),
     }
 }
@@ -119,16 +123,16 @@ fn new_volume(seen: &Observed) -> Result<Volume, Blocked> {
     if let Some(lost) = checkpoint.status.as_ref().and_then(|status| status.volume.as_ref()) {
         let message =
             format!("the Volume {} with the snapshot was deleted: delete this Checkpoint", lost.name);
-        return Err(Blocked::stalled(reason::VOLUME_LOST, message));
+        return Err(Blocked::new(Reason::VolumeLost, message));
     }
     if seen.spark.is_none() {
         let message =
             format!("Spark {name} does not exist in this namespace: create it, or delete this Checkpoint");
-        return Err(Blocked::waiting(reason::SOURCE_NOT_FOUND, message));
+        return Err(Blocked::new(Reason::SourceNotFound, message));
     }
     let source = seen.source.as_ref().filter(|v| matches!(taken(v), Progress::Ready(..)));
     let source = source.ok_or_else(|| {
-        Blocked::waiting(reason::SOURCE_NOT_READY, format!("Spark {name} has no data to snapshot yet"))
+        Blocked::new(Reason::SourceNotReady, format!("Spark {name} has no data to snapshot yet"))
     })?;
     Ok(snapshot_of(checkpoint, source))
 }
@@ -165,7 +169,7 @@ fn status(seen: &Observed, expires_at: Option<Time>, progress: &Progress) -> Che
         observed_generation: checkpoint.metadata.generation,
         phase: match progress {
             Progress::Ready(..) => CheckpointPhase::Ready,
-            Progress::Blocked(blocked) if blocked.stalled => CheckpointPhase::Failed,
+            Progress::Blocked(blocked) if blocked.is_stalled() => CheckpointPhase::Failed,
             _ => CheckpointPhase::Pending,
         },
         taken_at: volume.and_then(|v| v.status.as_ref()).and_then(|s| s.created_at.clone()),

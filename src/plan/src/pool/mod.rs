@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Condition};
-use sparks_api::{SparkPool, SparkPoolStatus, conditions::reason};
+use sparks_api::{Reason, SparkPool, SparkPoolStatus};
 
 use crate::{
     action::{Action, Doomed, Planned, Write},
@@ -192,18 +192,18 @@ fn status(seen: &Observed, alive: &[Known<Pod>]) -> SparkPoolStatus {
     let warm = alive.iter().filter(|pod| pods::is_free(pod)).count();
     let wanted = wanted(seen) * seen.nodes.len();
     let progress = match alive.iter().find_map(|pod| pods::unschedulable(pod)) {
-        Some(words) => Progress::Blocked(Blocked::waiting(
-            reason::UNSCHEDULABLE,
+        Some(words) => Progress::Blocked(Blocked::new(
+            Reason::Unschedulable,
             format!("a warm pod finds no place: {words}"),
         )),
         None if seen.nodes.is_empty() => {
             let message = "no node with a running node agent matches spec.nodeSelector";
-            Progress::Blocked(Blocked::waiting(reason::NO_NODE, message))
+            Progress::Blocked(Blocked::new(Reason::NoNode, message))
         }
         None if warm < wanted => {
-            Progress::Blocked(Blocked::waiting(reason::REPLENISHING, "warm pods are starting"))
+            Progress::Blocked(Blocked::new(Reason::Replenishing, "warm pods are starting"))
         }
-        None => Progress::Ready(reason::AVAILABLE, "all pods are warm".into()),
+        None => Progress::Ready(Reason::Available, "all pods are warm".into()),
     };
     let mut conditions: Vec<_> = seen.pool.status.iter().flat_map(|s| s.conditions.iter().cloned()).collect();
     progress.write(&mut conditions, generation, seen.now);

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use serde_json::Value;
-use sparks_api::{EnvSource, SparkStatus, Volume};
+use sparks_api::{EnvSource, Reason, SparkStatus, Volume};
 
 /// One write to the API server.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,8 +41,8 @@ pub enum Action {
 pub struct Event {
     /// Whether something is wrong.
     pub warning: bool,
-    /// One of `sparks_api::conditions::reason`.
-    pub reason: &'static str,
+    /// Why.
+    pub reason: Reason,
     /// For people.
     pub note: String,
 }

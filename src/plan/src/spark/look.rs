@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use sparks_api::{
-    Checkpoint, ForkSource, NamespacedName, Spark, Uid, Volume, VolumeSource, conditions, labels,
+    Checkpoint, ForkSource, NamespacedName, Reason, Spark, Uid, Volume, VolumeSource, conditions, labels,
 };
 
 use super::{
@@ -57,8 +57,8 @@ fn source(spark: &Known<Spark>, world: &World<'_>) -> Result<Source, Blocked> {
     match (&spark.spec.from, &spark.spec.image) {
         (Some(from), _) => fork_source(from, spark.namespace(), world),
         (None, Some(image)) => Ok(of_image(spark.namespace(), image)),
-        (None, None) => Err(Blocked::stalled(
-            conditions::reason::SOURCE_NOT_FOUND,
+        (None, None) => Err(Blocked::new(
+            Reason::SourceNotFound,
             "neither spec.image nor spec.from is set: create it again with one of them",
         )),
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
 use sparks_api::{
-    AttachedSsh, Inherited, KeySource, Restored, SparkStatus, Volume, VolumeSource, VolumeSpec,
-    conditions::reason, labels,
+    AttachedSsh, Class, Inherited, KeySource, Reason, Restored, SparkStatus, Volume, VolumeSource,
+    VolumeSpec, labels,
 };
 
 use super::{
@@ -86,14 +86,14 @@ impl Draft<'_> {
         if self.expired() {
             self.actions.push(Action::Expire);
             return Ok(Progress::Settled(
-                reason::EXPIRED,
+                Reason::Expired,
                 "its time to live has passed; it goes into the trash".into(),
             ));
         }
         let live = self.live().cloned();
         let spark = &self.seen.spark;
         if !spark.spec.lifecycle.running {
-            let ending = Blocked::waiting(reason::POD_TERMINATING, "the service is ending");
+            let ending = Blocked::new(Reason::PodTerminating, "the service is ending");
             return self.stopped(live.as_ref(), ending, stopped());
         }
         if sleep::asleep(spark) {
@@ -137,20 +137,20 @@ impl Draft<'_> {
     fn born(&mut self) -> Result<Progress, Blocked> {
         if let Some(trashed) = &self.seen.undelete {
             self.actions.push(Action::UpdateVolume(Box::new(self.undeleted(trashed)), Seal::default()));
-            return Err(Blocked::waiting(reason::PROVISIONING, "the disks are being taken out of the trash"));
+            return Err(Blocked::new(Reason::Provisioning, "the disks are being taken out of the trash"));
         }
         self.refuse_to_start_over()?;
         if self.is_fast() && self.seen.start.claim.is_some() {
             // The Volume is written, and its pod came through its watch first: a pass now would claim a second pod.
             self.declined
                 .push("no pod is claimed and no Volume made: both are written and on their way".into());
-            return Err(Blocked::waiting(reason::PROVISIONING, "the disks are being made"));
+            return Err(Blocked::new(Reason::Provisioning, "the disks are being made"));
         }
         let source = self.seen.source.clone()?;
         let node = self.node_for(source.node)?;
         let pod = self.own_pod(&node).or_else(|| self.find_pod(&node));
         self.create_volume(self.first_volume(), node, source.volume, pod.as_ref());
-        Err(Blocked::waiting(reason::PROVISIONING, "the disks are being made"))
+        Err(Blocked::new(Reason::Provisioning, "the disks are being made"))
     }
 
     fn first_volume(&self) -> String {
@@ -162,7 +162,7 @@ impl Draft<'_> {
         let spark = &self.seen.spark;
         if spark.annotations().contains_key(labels::UNDELETE) {
             let message = "the data to undelete is not in the trash of this namespace: it may have expired; delete this Spark";
-            return Err(Blocked::stalled(reason::NOTHING_TO_UNDELETE, message));
+            return Err(Blocked::new(Reason::NothingToUndelete, message));
         }
         match spark.status.as_ref().and_then(|s| s.volume.as_ref()) {
             Some(lost) => {
@@ -170,7 +170,7 @@ impl Draft<'_> {
                     "the Volume {} with its disks was deleted: delete this Spark, or undelete its data",
                     lost.name
                 );
-                Err(Blocked::stalled(reason::VOLUME_LOST, message))
+                Err(Blocked::new(Reason::VolumeLost, message))
             }
             None => Ok(()),
         }
@@ -195,7 +195,7 @@ impl Draft<'_> {
         let chosen = placement::choose(&self.seen.agents, &self.seen.warm).map(|agent| agent.node.clone());
         chosen.ok_or_else(|| {
             let message = "no node has a running node agent with room in its pool: look at the pods of the DaemonSet sparks-node";
-            Blocked::waiting(reason::NO_NODE, message)
+            Blocked::new(Reason::NoNode, message)
         })
     }
 
@@ -206,7 +206,7 @@ impl Draft<'_> {
         let message = format!(
             "the node {node}, which holds the data, is gone or runs no node agent; it goes on when the node is back"
         );
-        Err(Blocked::waiting(reason::NODE_LOST, message))
+        Err(Blocked::new(Reason::NodeLost, message))
     }
 
     /// A pod that was claimed by a pass that came no further.
@@ -312,7 +312,7 @@ impl Draft<'_> {
         let source = self.seen.source.clone()?;
         let node = self.node_for(source.node)?;
         self.create_volume(self.first_volume(), node, source.volume, None);
-        Err(Blocked::waiting(reason::PROVISIONING, "the disks are being made"))
+        Err(Blocked::new(Reason::Provisioning, "the disks are being made"))
     }
 
     fn running(&mut self, live: &Known<Volume>) -> Result<Progress, Blocked> {
@@ -322,10 +322,10 @@ impl Draft<'_> {
         self.keep_volume_current(live, pod.as_ref());
         self.provisioned(live)?;
         let pod =
-            pod.ok_or_else(|| Blocked::waiting(reason::POD_STARTING, "no warm pod was free; a pod starts"))?;
+            pod.ok_or_else(|| Blocked::new(Reason::PodStarting, "no warm pod was free; a pod starts"))?;
         status::attached(live, &pod)?;
         self.resize(&pod);
-        Ok(Progress::Ready(reason::RUNNING, "it runs".into()))
+        Ok(Progress::Ready(Reason::Running, "it runs".into()))
     }
 
     /// The pod that is this Spark, or a new one. Further pods, which only a lost race can leave, are ended.
@@ -358,7 +358,7 @@ impl Draft<'_> {
             Some(Ok(source)) => {
                 self.create_volume(name, live.spec.node_name.clone(), source, pod);
                 let message = format!("the disks of the Checkpoint {} are being made", wanted.checkpoint);
-                Some(Blocked::waiting(reason::PROVISIONING, message))
+                Some(Blocked::new(Reason::Provisioning, message))
             }
             Some(Err(blocked)) => Some(blocked),
             None => None,
@@ -459,11 +459,10 @@ impl Draft<'_> {
     }
 }
 
-/// Whether the wait is part of an ordinary start.
+/// Whether it comes by itself.
 fn going_on(progress: &Progress) -> bool {
     let Progress::Blocked(blocked) = progress else { return false };
-    let ordinary = [reason::PROVISIONING, reason::ATTACHING, reason::SERVICE_NOT_READY, reason::POD_STARTING];
-    !blocked.stalled && ordinary.contains(&blocked.reason)
+    blocked.class == Class::Waiting
 }
 
 fn until(at: jiff::Timestamp, now: jiff::Timestamp) -> Duration {
@@ -471,5 +470,5 @@ fn until(at: jiff::Timestamp, now: jiff::Timestamp) -> Duration {
 }
 
 fn stopped() -> Progress {
-    Progress::Settled(reason::STOPPED, "it is stopped; its disks are kept".into())
+    Progress::Settled(Reason::Stopped, "it is stopped; its disks are kept".into())
 }

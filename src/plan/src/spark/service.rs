@@ -4,7 +4,7 @@ use k8s_openapi::{
     api::core::v1::{Service, ServicePort, ServiceSpec},
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
-use sparks_api::{Spark, conditions::reason, labels};
+use sparks_api::{Reason, Spark, labels};
 
 use crate::{
     known::{Known, owned_by},
@@ -47,5 +47,5 @@ pub fn service(spark: &Known<Spark>, port: i32) -> Service {
 pub fn name_taken(name: &str) -> Blocked {
     let message =
         format!("a Service {name} exists and is not this Spark's: delete it, or choose another name");
-    Blocked::stalled(reason::NAME_TAKEN, message)
+    Blocked::new(Reason::NameTaken, message)
 }

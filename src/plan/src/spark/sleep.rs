@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
 use kube::ResourceExt;
 use sparks_api::{
-    Attached, Spark, Volume,
-    conditions::{self, ATTACHED, READY, reason},
+    Attached, Reason, Spark, Volume,
+    conditions::{self, ATTACHED, READY},
     labels, time,
 };
 
@@ -92,7 +92,7 @@ fn idled(spark: &Spark) -> String {
 
 /// It has a pod still.
 pub(super) fn falling(spark: &Spark) -> Blocked {
-    Blocked::waiting(reason::SLEEPING, format!("{} and goes to sleep; its service is ending", idled(spark)))
+    Blocked::new(Reason::FallingAsleep, format!("{} and goes to sleep; its service is ending", idled(spark)))
 }
 
 /// It has no pod any more.
@@ -102,5 +102,5 @@ pub(super) fn sleeping(spark: &Known<Spark>) -> Progress {
         "{} and sleeps; it wakes at the next SSH or HTTP through the gateway, or with: spark start {name} -n {namespace}",
         idled(spark)
     );
-    Progress::Settled(reason::SLEEPING, message)
+    Progress::Settled(Reason::Sleeping, message)
 }

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use sparks_api::{
-    AttachedSsh, Lifecycle, LocalReference, Service, Spark, SparkPhase, SparkSpec, SparkStatus,
-    conditions::{self, ATTACHED, READY, RECONCILING, condition, reason},
+    AttachedSsh, Lifecycle, LocalReference, Reason, Service, Spark, SparkPhase, SparkSpec, SparkStatus,
+    conditions::{self, ATTACHED, READY, RECONCILING, condition},
     labels,
 };
 
@@ -55,10 +55,10 @@ fn awake(past: Past) -> Observed {
     let status = volume.status.as_mut().unwrap();
     status.attached.as_mut().unwrap().idle_since = past.idle.and_then(time);
     conditions::remove(&mut status.conditions, ATTACHED);
-    status.conditions.push(condition(ATTACHED, true, reason::AVAILABLE, "", None, at(past.attached)));
+    status.conditions.push(condition(ATTACHED, true, Reason::Available, "", None, at(past.attached)));
     let volume = seen.volumes[0].with(volume);
     set_volumes(&mut seen, vec![volume]);
-    let ready = past.ready.map(|t| condition(READY, true, reason::RUNNING, "it runs", Some(1), at(t)));
+    let ready = past.ready.map(|t| condition(READY, true, Reason::Running, "it runs", Some(1), at(t)));
     let status = SparkStatus {
         last_activity_at: past.activity.and_then(time),
         conditions: ready.into_iter().collect(),
@@ -86,7 +86,7 @@ fn sleeping(spec: SparkSpec) -> Observed {
     let status = SparkStatus {
         sleeping_since: time(900),
         volume: Some(LocalReference { name: base_name() }),
-        conditions: vec![condition(READY, false, reason::SLEEPING, "", Some(1), at(900))],
+        conditions: vec![condition(READY, false, Reason::Sleeping, "", Some(1), at(900))],
         ..Default::default()
     };
     set_status(&mut seen, status);
@@ -135,10 +135,10 @@ fn falling_asleep_is_written_before_the_pod_ends_and_only_if_nobody_came_meanwhi
     let first = plan(&seen);
     assert!(first.write == Write::IfUnchanged && !ends_a_pod(&first));
     assert_eq!((told(&first).sleeping_since.clone(), told(&first).pod_ip.clone()), (time(1000), None));
-    assert_eq!(ready(&first), (false, reason::SLEEPING.into()));
+    assert_eq!(ready(&first), (false, Reason::FallingAsleep));
     assert_eq!(
-        first.events.iter().map(|e| (e.warning, e.reason)).collect::<Vec<_>>(),
-        [(false, reason::SLEEPING)]
+        first.events.iter().map(|e| (e.warning, e.reason.clone())).collect::<Vec<_>>(),
+        [(false, Reason::Sleeping)]
     );
     set_status(&mut seen, told(&first).clone());
     let then = plan(&seen);
@@ -150,7 +150,7 @@ fn falling_asleep_is_written_before_the_pod_ends_and_only_if_nobody_came_meanwhi
 #[test]
 fn a_sleeping_spark_has_no_pod_and_is_as_it_shall_be() {
     let plan = plan(&sleeping(idle_after("1m")));
-    assert_eq!(ready(&plan), (false, reason::SLEEPING.into()));
+    assert_eq!(ready(&plan), (false, Reason::Sleeping));
     assert_eq!((told(&plan).phase, told(&plan).sleeping_since.clone()), (SparkPhase::Sleeping, time(900)));
     assert!(conditions::find(&told(&plan).conditions, RECONCILING).is_none());
     assert!(plan.actions.iter().all(|a| matches!(a, Action::CreateService(_))), "{:?}", plan.actions);
@@ -177,7 +177,7 @@ fn a_sleeping_spark_wakes_when_somebody_came_since_and_not_before() {
         let plan = plan(&seen);
         let claims = plan.actions.iter().any(|action| matches!(action, Action::Claim { .. }));
         assert_eq!((claims, told(&plan).sleeping_since.is_none()), (wakes, wakes), "{what}");
-        assert_eq!(plan.events.iter().any(|e| e.reason == reason::WOKEN), wakes, "{what}");
+        assert_eq!(plan.events.iter().any(|e| e.reason == Reason::Woken), wakes, "{what}");
     }
 }
 
@@ -212,7 +212,7 @@ fn a_spark_that_is_stopped_or_may_not_sleep_any_more_does_not_sleep() {
         ..from_image()
     }));
     assert_eq!((told(&stopped).phase, told(&stopped).sleeping_since.clone()), (SparkPhase::Stopped, None));
-    assert!(stopped.events.iter().all(|e| e.reason != reason::WOKEN));
+    assert!(stopped.events.iter().all(|e| e.reason != Reason::Woken));
     let mut seen = sleeping(from_image());
     seen.warm = vec![warm("w", "n1")];
     assert!(plan(&seen).actions.iter().any(|action| matches!(action, Action::Claim { .. })));
@@ -258,7 +258,7 @@ fn the_address_of_the_pod_is_told_while_the_disks_are_its_root_and_no_longer() {
     let volume = seen.volumes[0].with(slow.clone());
     set_volumes(&mut seen, vec![volume]);
     let starting = plan(&seen);
-    assert_eq!(ready(&starting), (false, reason::SERVICE_NOT_READY.into()));
+    assert_eq!(ready(&starting), (false, Reason::ServiceNotReady));
     assert_eq!(told(&starting).pod_ip.as_deref(), Some("10.0.0.7"));
     slow.status.as_mut().unwrap().attached.as_mut().unwrap().pod_uid = "the-pod-before".into();
     let volume = seen.volumes[0].with(slow);

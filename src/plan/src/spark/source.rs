@@ -1,7 +1,7 @@
 //! What a Spark is made from, and whether it may be.
 
 use sparks_api::{
-    Checkpoint, ForkPolicy, ImageSource, Inherited, Restore, Spark, Volume, VolumeSource, conditions::reason,
+    Checkpoint, ForkPolicy, ImageSource, Inherited, Reason, Restore, Spark, Volume, VolumeSource,
 };
 
 use super::inherit::{abroad, effective};
@@ -82,21 +82,18 @@ pub fn restore_source(
         let message = format!(
             "spec.restore names the Checkpoint {name}, which does not exist: create it or choose another"
         );
-        Blocked::stalled(reason::SOURCE_NOT_FOUND, message)
+        Blocked::new(Reason::SourceNotFound, message)
     })?;
     let inherited = found.status.as_ref().and_then(|status| status.inherited.clone()).unwrap_or_default();
     let source = from_volume(volume, inherited, || {
-        Blocked::waiting(
-            reason::SOURCE_NOT_READY,
-            format!("the Checkpoint {name} to restore is not complete yet"),
-        )
+        Blocked::new(Reason::SourceNotReady, format!("the Checkpoint {name} to restore is not complete yet"))
     })?;
     if source.node.as_deref() == Some(node) {
         return Ok(source.volume);
     }
     let message =
         format!("the Checkpoint {name} is on another node than this Spark: fork the Checkpoint instead");
-    Err(Blocked::stalled(reason::SOURCE_NOT_READY, message))
+    Err(Blocked::new(Reason::SourceElsewhere, message))
 }
 
 fn from_volume(
@@ -124,17 +121,17 @@ fn missing(kind: &str, namespace: &str, at: (&str, &str)) -> Blocked {
             "{kind} {} does not exist in this namespace: create it, or name another in spec.from",
             at.1
         );
-        return Blocked::waiting(reason::SOURCE_NOT_FOUND, message);
+        return Blocked::new(Reason::SourceNotFound, message);
     }
     let message = format!(
         "{kind} {} in namespace {} does not exist or does not allow forks into {namespace}: its owner can add {namespace} to spec.forkPolicy.namespaces",
         at.1, at.0
     );
-    Blocked::stalled(reason::FORK_DENIED, message)
+    Blocked::new(Reason::ForkDenied, message)
 }
 
 fn not_ready(kind: &str, at: (&str, &str)) -> Blocked {
-    Blocked::waiting(reason::SOURCE_NOT_READY, format!("{kind} {} has no data to fork yet", at.1))
+    Blocked::new(Reason::SourceNotReady, format!("{kind} {} has no data to fork yet", at.1))
 }
 
 #[cfg(test)]
@@ -156,7 +153,7 @@ mod tests {
             attachment: None,
             trashed_at: None,
         };
-        let provisioned = condition(PROVISIONED, ready, reason::AVAILABLE, "", None, Timestamp::UNIX_EPOCH);
+        let provisioned = condition(PROVISIONED, ready, Reason::Available, "", None, Timestamp::UNIX_EPOCH);
         let status = VolumeStatus { conditions: vec![provisioned], ..Default::default() };
         let mut volume = Volume { status: Some(status), ..Volume::new("api-1", spec) };
         (volume.metadata.namespace, volume.metadata.uid) = (Some("me".into()), Some("v".into()));
@@ -213,6 +210,6 @@ mod tests {
     #[test]
     fn a_source_without_data_is_waited_for() {
         let got = from_spark("me", ("me", "api"), Some(&spark(&[])), Some(&volume(false))).unwrap_err();
-        assert_eq!((got.reason, got.stalled), (reason::SOURCE_NOT_READY, false));
+        assert_eq!(got.reason, Reason::SourceNotReady);
     }
 }

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use sparks_api::{
-    AttachedSsh, Inherited, KeySource, Recording, SshStatus,
-    conditions::{self, KEYS_RESOLVED, condition, reason},
+    AttachedSsh, Inherited, KeySource, Reason, Recording, SshStatus,
+    conditions::{self, KEYS_RESOLVED, condition},
 };
 
 use crate::names;
@@ -27,7 +27,7 @@ pub struct SshFound {
     /// Lines of the Secrets and ConfigMaps that the Spark names.
     pub lines: Vec<String>,
     /// What is wrong with those: a reason and a sentence.
-    pub problem: Option<(&'static str, String)>,
+    pub problem: Option<(Reason, String)>,
 }
 
 /// The Secrets and ConfigMaps that this Spark names, or took over from what it was forked from.
@@ -100,14 +100,14 @@ pub(super) fn resolved(
             "the public keys are more than {} KiB together; those at the end don't count: name a certificate authority instead",
             MAX_KEY_BYTES >> 10
         );
-        (reason::KEYS_UNUSABLE, message)
+        (Reason::KeysUnusable, message)
     };
     let problem = found.problem.clone().or_else(|| (!lines(effective, found).1).then(too_many));
     let new = match problem {
         Some((why, message)) => condition(KEYS_RESOLVED, false, why, message, generation, now),
         None if sources(effective).is_empty() => return conditions::remove(conditions, KEYS_RESOLVED),
         None => {
-            condition(KEYS_RESOLVED, true, reason::AVAILABLE, "all sources of keys are read", generation, now)
+            condition(KEYS_RESOLVED, true, Reason::Available, "all sources of keys are read", generation, now)
         }
     };
     conditions::set(conditions, new);
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(status(&effective, &found(&[])).authorized_keys.len(), 2);
         let mut conditions = vec![];
         resolved(&mut conditions, &effective, &found(&[]), None, Timestamp::UNIX_EPOCH);
-        assert_eq!(conditions[0].reason, reason::KEYS_UNUSABLE);
+        assert_eq!(conditions[0].reason, Reason::KeysUnusable);
     }
 
     #[test]
@@ -200,10 +200,10 @@ mod tests {
         let reference = KeyReference { name: "s".into(), key: "k".into() };
         let source = KeySource { secret_key_ref: Some(reference), config_map_key_ref: None };
         let effective = with(Ssh { authorized_keys_from: Some(vec![source]), ..Default::default() });
-        let missing = SshFound { problem: Some((reason::KEY_SOURCE_NOT_FOUND, "no".into())), ..found(&[]) };
+        let missing = SshFound { problem: Some((Reason::KeySourceNotFound, "no".into())), ..found(&[]) };
         let mut all = vec![];
         resolved(&mut all, &effective, &missing, None, Timestamp::UNIX_EPOCH);
-        assert_eq!((all[0].status.as_str(), all[0].reason.as_str()), ("False", reason::KEY_SOURCE_NOT_FOUND));
+        assert!(all[0].status == "False" && all[0].reason == Reason::KeySourceNotFound);
         resolved(&mut all, &effective, &found(&[]), None, Timestamp::UNIX_EPOCH);
         assert!(conditions::is_true(&all, KEYS_RESOLVED));
         resolved(&mut all, &Inherited::default(), &found(&[]), None, Timestamp::UNIX_EPOCH);

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
+use k8s_openapi::{
+    api::core::v1::Pod,
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+};
 use kube::ResourceExt;
 use sparks_api::{
-    Inherited, LocalReference, Restored, Spark, SparkPhase, SparkStatus, SparkTimings, Volume,
-    conditions::{self, ATTACHED, KEYS_RESOLVED, PROVISIONED, RESIZED, condition, reason},
+    Class, Inherited, LocalReference, Reason, Restored, Spark, SparkPhase, SparkStatus, SparkTimings, Volume,
+    conditions::{self, ATTACHED, KEYS_RESOLVED, PROVISIONED, RESIZED, condition},
     time,
 };
 
@@ -34,12 +37,12 @@ pub(super) fn provisioned(
         volume.status.as_ref().and_then(|status| conditions::find(&status.conditions, PROVISIONED));
     match condition {
         Some(found) if found.status == "True" => Ok(()),
-        Some(found) if found.reason == reason::IMPORTING_IMAGE => match refused {
+        Some(found) if found.reason == Reason::ImportingImage => match refused {
             Some(refused) if import_pod.is_none() => Err(refused.clone()),
             _ => Err(importing(volume, import_pod.map(|pod| &**pod))),
         },
-        Some(found) => Err(relayed(&found.reason, &found.message, reason::PROVISIONING)),
-        None => Err(Blocked::waiting(reason::PROVISIONING, "the disks are being made")),
+        Some(found) => Err(relayed(volume, found)),
+        None => Err(Blocked::new(Reason::Provisioning, "the disks are being made")),
     }
 }
 
@@ -55,15 +58,15 @@ fn importing(volume: &Volume, import_pod: Option<&Pod>) -> Blocked {
             let message = format!(
                 "the image {image} can't be pulled: {words}; correct spec.image in a new Spark, or make the image available"
             );
-            Blocked::stalled(reason::IMAGE_PULL_FAILED, message)
+            Blocked::new(Reason::ImagePullFailed, message)
         }
         _ => match import_pod.and_then(pods::unschedulable) {
-            Some(words) => Blocked::waiting(
-                reason::UNSCHEDULABLE,
+            Some(words) => Blocked::new(
+                Reason::Unschedulable,
                 format!("the pod that imports the image finds no place: {words}"),
             ),
-            None => Blocked::waiting(
-                reason::IMPORTING_IMAGE,
+            None => Blocked::new(
+                Reason::ImportingImage,
                 format!("the image {image} is being pulled and imported on the node"),
             ),
         },
@@ -81,59 +84,44 @@ pub(super) fn attached(volume: &Volume, pod: &Known<Pod>) -> Result<(), Blocked>
         Some(found) if done && found.service_ready && pods::is_ready(pod) => Ok(()),
         Some(found) if done && found.service_ready => {
             let message = format!("the pod {} is not ready on its node", pod.name_any());
-            Err(Blocked::waiting(reason::POD_STARTING, message))
+            Err(Blocked::new(Reason::PodStarting, message))
         }
         Some(found) if done => {
             let message = found
                 .service_message
                 .clone()
                 .unwrap_or_else(|| "the service has not become ready yet".into());
-            Err(Blocked::waiting(reason::SERVICE_NOT_READY, message))
+            Err(Blocked::new(Reason::ServiceNotReady, message))
         }
-        _ => Err(not_attached(condition.map(|c| (c.reason.as_str(), c.message.as_str())), pod)),
+        _ => Err(not_attached(volume, condition, pod)),
     }
 }
 
-fn not_attached(condition: Option<(&str, &str)>, pod: &Pod) -> Blocked {
+fn not_attached(volume: &Volume, condition: Option<&Condition>, pod: &Pod) -> Blocked {
     if let Some(words) = pods::unschedulable(pod) {
-        return Blocked::waiting(
-            reason::UNSCHEDULABLE,
+        return Blocked::new(
+            Reason::Unschedulable,
             format!("the pod {} finds no place: {words}", pod.name_any()),
         );
     }
     if let Some((why, words)) = pods::waiting(pod).filter(|(why, _)| *why != "ContainerCreating") {
-        return Blocked::waiting(
-            reason::POD_STARTING,
-            format!("the pod {} waits: {why} {words}", pod.name_any()),
-        );
+        return Blocked::new(Reason::PodStarting, format!("the pod {} waits: {why} {words}", pod.name_any()));
     }
     match condition {
-        Some((why, words)) if why != reason::ATTACHING => relayed(why, words, reason::ATTACHING),
+        Some(found) if found.reason != Reason::Attaching => relayed(volume, found),
         _ if !pods::is_ready(pod) => {
-            Blocked::waiting(reason::POD_STARTING, format!("the pod {} starts", pod.name_any()))
+            Blocked::new(Reason::PodStarting, format!("the pod {} starts", pod.name_any()))
         }
-        _ => Blocked::waiting(
-            reason::ATTACHING,
+        _ => Blocked::new(
+            Reason::Attaching,
             format!("the disks are being attached to the pod {}", pod.name_any()),
         ),
     }
 }
 
-/// The node agent's words; a reason that this controller doesn't know becomes `otherwise`.
-fn relayed(why: &str, words: &str, otherwise: &'static str) -> Blocked {
-    const STALLED: [&str; 2] = [reason::UNSAFE_ROOT, reason::SIZE_TOO_SMALL];
-    const WAITING: [&str; 6] = [
-        reason::POOL_FULL,
-        reason::SOURCE_NOT_FOUND,
-        reason::HOST_ERROR,
-        reason::POD_TERMINATING,
-        reason::ATTACHING,
-        reason::PROVISIONING,
-    ];
-    if let Some(known) = STALLED.iter().find(|known| **known == why) {
-        return Blocked::stalled(known, words);
-    }
-    Blocked::waiting(WAITING.iter().find(|known| **known == why).copied().unwrap_or(otherwise), words)
+/// The node agent's words.
+fn relayed(volume: &Volume, found: &Condition) -> Blocked {
+    Blocked::relayed(found, volume.status.as_ref().and_then(|status| conditions::class(&status.conditions)))
 }
 
 /// The whole status. What the gateway writes stays as it was read, so that no patch names it.
@@ -194,9 +182,9 @@ fn phase(live: Option<&Volume>, progress: &Progress, runs: bool) -> SparkPhase {
         live.and_then(|v| v.status.as_ref()).is_some_and(|s| conditions::is_true(&s.conditions, PROVISIONED));
     match progress {
         Progress::Ready(..) => SparkPhase::Running,
-        Progress::Settled(reason::SLEEPING, _) => SparkPhase::Sleeping,
+        Progress::Settled(Reason::Sleeping, _) => SparkPhase::Sleeping,
         Progress::Settled(..) => SparkPhase::Stopped,
-        Progress::Blocked(blocked) if blocked.stalled => SparkPhase::Failed,
+        Progress::Blocked(blocked) if blocked.is_stalled() => SparkPhase::Failed,
         Progress::Blocked(_) if !provisioned => SparkPhase::Pending,
         Progress::Blocked(_) if !runs => SparkPhase::Stopping,
         Progress::Blocked(_) => SparkPhase::Starting,
@@ -269,11 +257,11 @@ fn resized(
     let disks = live.and_then(|v| v.status.as_ref()).and_then(|s| conditions::find(&s.conditions, RESIZED));
     let new = match (disks.filter(|c| c.status == "False"), pod.filter(|_| effective.resources.is_some())) {
         (Some(refused), _) => {
-            condition(RESIZED, false, reason::SIZE_TOO_SMALL, refused.message.clone(), generation, seen.now)
+            condition(RESIZED, false, Reason::SizeTooSmall, refused.message.clone(), generation, seen.now)
         }
         (None, Some(pod)) => match pods::resize_pending(pod) {
-            Some(words) => condition(RESIZED, false, reason::RESIZE_PENDING, words, generation, seen.now),
-            None => condition(RESIZED, true, reason::AVAILABLE, "the pod has its size", generation, seen.now),
+            Some(words) => condition(RESIZED, false, Reason::ResizePending, words, generation, seen.now),
+            None => condition(RESIZED, true, Reason::Available, "the pod has its size", generation, seen.now),
         },
         (None, None) => return conditions::remove(&mut status.conditions, RESIZED),
     };
@@ -282,27 +270,20 @@ fn resized(
 
 /// What has just begun to be wrong, or was just done.
 pub(super) fn events(spark: &Spark, progress: &Progress, new: &SparkStatus) -> Vec<Event> {
-    const ORDINARY: [&str; 5] = [
-        reason::PROVISIONING,
-        reason::ATTACHING,
-        reason::POD_STARTING,
-        reason::IMPORTING_IMAGE,
-        reason::SLEEPING,
-    ];
     let old = spark.status.as_ref();
     let before = old.and_then(|s| conditions::find(&s.conditions, conditions::READY));
     let mut events = Vec::new();
     if let Progress::Blocked(blocked) = progress
-        && !ORDINARY.contains(&blocked.reason)
+        && blocked.class > Class::Waiting
         && before.is_none_or(|c| c.reason != blocked.reason || c.message != blocked.message)
     {
-        events.push(Event { warning: true, reason: blocked.reason, note: blocked.message.clone() });
+        events.push(Event { warning: true, reason: blocked.reason.clone(), note: blocked.message.clone() });
     }
     if let Some(restored) = new.restored.as_ref().filter(|r| old.and_then(|s| s.restored.as_ref()) != Some(r))
     {
         events.push(Event {
             warning: false,
-            reason: reason::RESTORED,
+            reason: Reason::Restored,
             note: format!("restored from the Checkpoint {}", restored.checkpoint),
         });
     }
@@ -316,9 +297,9 @@ fn rest(spark: &Spark, new: &SparkStatus) -> Option<Event> {
     let slept = spark.status.as_ref().is_some_and(|s| s.sleeping_since.is_some());
     let ordinary = |reason, note: &str| Some(Event { warning: false, reason, note: note.into() });
     match (slept, new.sleeping_since.is_some()) {
-        (false, true) => ordinary(reason::SLEEPING, "it was idle and goes to sleep"),
+        (false, true) => ordinary(Reason::Sleeping, "it was idle and goes to sleep"),
         (true, false) if spark.spec.lifecycle.running => {
-            ordinary(reason::WOKEN, "somebody came while it slept")
+            ordinary(Reason::Woken, "somebody came while it slept")
         }
         _ => None,
     }
@@ -328,8 +309,7 @@ fn rest(spark: &Spark, new: &SparkStatus) -> Option<Event> {
 fn unresolved(old: Option<&SparkStatus>, new: &SparkStatus) -> Option<Event> {
     let now = conditions::find(&new.conditions, KEYS_RESOLVED).filter(|c| c.status == "False")?;
     let before = old.and_then(|s| conditions::find(&s.conditions, KEYS_RESOLVED));
-    let reason =
-        [reason::KEY_SOURCE_NOT_FOUND, reason::KEYS_UNUSABLE].into_iter().find(|r| *r == now.reason)?;
+    let reason = Reason::from(now.reason.as_str());
     let told = before.is_some_and(|c| c.reason == now.reason && c.message == now.message);
     (!told).then(|| Event { warning: true, reason, note: now.message.clone() })
 }

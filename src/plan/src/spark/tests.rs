@@ -11,9 +11,9 @@ use k8s_openapi::{
 };
 use kube::ResourceExt;
 use sparks_api::{
-    Attached, Lifecycle, LocalReference, Restore, Spark, SparkPhase, SparkSpec, SparkStatus, Uid, Volume,
-    VolumeSource, VolumeStatus,
-    conditions::{self, ATTACHED, PROVISIONED, READY, condition, reason},
+    Attached, Lifecycle, LocalReference, Reason, Restore, Spark, SparkPhase, SparkSpec, SparkStatus, Uid,
+    Volume, VolumeSource, VolumeStatus,
+    conditions::{self, ATTACHED, PROVISIONED, READY, condition},
     labels,
 };
 
@@ -114,12 +114,12 @@ pub(super) fn volume(spark: &Known<Spark>, name: &str, pod: Option<&Known<Pod>>)
     let mut volume = volume_for(spark, name.into(), "n1".into(), VolumeSource::default(), &effective);
     let now = Timestamp::UNIX_EPOCH;
     let mut status = VolumeStatus {
-        conditions: vec![condition(PROVISIONED, true, reason::AVAILABLE, "", None, now)],
+        conditions: vec![condition(PROVISIONED, true, Reason::Available, "", None, now)],
         ..Default::default()
     };
     if let Some(pod) = pod {
         volume.spec.attachment = Some(super::attach::attachment(spark, pod, None, None));
-        status.conditions.push(condition(ATTACHED, true, reason::AVAILABLE, "", None, now));
+        status.conditions.push(condition(ATTACHED, true, Reason::Available, "", None, now));
         status.attached = Some(Attached {
             pod_name: pod.name_any(),
             pod_uid: pod.id.uid.to_string(),
@@ -159,9 +159,9 @@ pub(super) fn set_status(seen: &mut Observed, status: SparkStatus) {
     seen.spark = seen.spark.with(spark);
 }
 
-pub(super) fn ready(plan: &Plan) -> (bool, String) {
+pub(super) fn ready(plan: &Plan) -> (bool, Reason) {
     let found = conditions::find(&told(plan).conditions, READY).unwrap();
-    (found.status == "True", found.reason.clone())
+    (found.status == "True", Reason::from(found.reason.as_str()))
 }
 
 pub(super) fn told(plan: &Plan) -> &SparkStatus {
@@ -231,24 +231,56 @@ fn a_fork_whose_node_is_gone_says_so_and_writes_nothing() {
     let mut seen = observed(from_image());
     seen.source = Ok(Source { node: Some("gone".into()), ..of_image("team", "debian") });
     let plan = plan(&seen);
-    assert_eq!(ready(&plan), (false, reason::NODE_LOST.into()));
+    assert_eq!(ready(&plan), (false, Reason::NodeLost));
     assert!(created_volume(&plan).is_none());
 }
 
 #[test]
 fn a_refused_source_shows_at_once() {
     let mut seen = observed(from_image());
-    seen.source = Err(Blocked::waiting(reason::FORK_DENIED, "no"));
+    seen.source = Err(Blocked::new(Reason::ForkDenied, "no"));
     let plan = plan(&seen);
-    assert_eq!(ready(&plan), (false, reason::FORK_DENIED.into()));
+    assert_eq!(ready(&plan), (false, Reason::ForkDenied));
     assert_eq!(plan.write, Write::After);
     assert_eq!(plan.events.len(), 1);
 }
 
 #[test]
+fn what_keeps_the_disks_from_being_made_has_the_class_that_the_node_agent_says() {
+    use sparks_api::Class::{Failing, Stalled, Waiting};
+    let table = [
+        ("SourceLost", Some(Stalled), Stalled),
+        ("SourceLost", None, Stalled),
+        ("PoolFull", Some(Failing), Failing),
+        ("HostError", Some(Stalled), Stalled),
+        ("FromTheFuture", Some(Stalled), Stalled),
+        ("FromTheFuture", None, Waiting),
+    ];
+    for (why, class, expected) in table {
+        let mut seen = observed(from_image());
+        let mut volume = (*volume(&seen.spark, &base_name(), None)).clone();
+        let mut conditions = vec![condition(PROVISIONED, false, why, "its words", None, seen.now)];
+        class.iter().for_each(|class| {
+            conditions::set_class(&mut conditions, (*class, &Reason::from(why)), "", None, seen.now);
+        });
+        volume.status = Some(VolumeStatus { conditions, ..Default::default() });
+        let volume = seen
+            .live
+            .as_ref()
+            .map_or_else(|| Known::of(volume.clone()).unwrap(), |live| live.with(volume.clone()));
+        set_volumes(&mut seen, vec![volume]);
+        let plan = plan(&seen);
+        assert_eq!(ready(&plan), (false, Reason::from(why)), "{why} {class:?}");
+        assert_eq!(conditions::class(&told(&plan).conditions), Some(expected), "{why} {class:?}");
+        assert_eq!(told(&plan).phase == SparkPhase::Failed, expected == Stalled, "{why} {class:?}");
+        assert_eq!(plan.events.len(), usize::from(expected != Waiting), "{why} {class:?}");
+    }
+}
+
+#[test]
 fn a_running_spark_needs_no_write_but_its_service() {
     let plan = plan(&running(from_image()));
-    assert_eq!(ready(&plan), (true, reason::RUNNING.into()));
+    assert_eq!(ready(&plan), (true, Reason::Running));
     assert!(plan.actions.iter().all(|a| matches!(a, Action::CreateService(_))), "{:?}", plan.actions);
     assert_eq!(told(&plan).phase, SparkPhase::Running);
 }
@@ -290,7 +322,7 @@ fn a_stopped_spark_gives_up_its_pod_and_keeps_its_disks() {
     let kept = volume(&seen.spark, &base_name(), None);
     set_volumes(&mut seen, vec![kept]);
     let then = plan(&seen);
-    assert_eq!(ready(&then), (false, reason::STOPPED.into()));
+    assert_eq!(ready(&then), (false, Reason::Stopped));
     assert_eq!(told(&then).phase, SparkPhase::Stopped);
     assert!(
         conditions::find(&told(&then).conditions, conditions::RECONCILING).is_none(),
@@ -307,7 +339,7 @@ fn a_spark_whose_volume_was_deleted_never_begins_anew_without_its_data() {
     );
     seen.warm = vec![warm("w", "n1")];
     let plan = plan(&seen);
-    assert_eq!(ready(&plan), (false, reason::VOLUME_LOST.into()));
+    assert_eq!(ready(&plan), (false, Reason::VolumeLost));
     assert!(created_volume(&plan).is_none());
     assert!(conditions::is_true(&told(&plan).conditions, conditions::STALLED));
 }
@@ -324,7 +356,7 @@ fn an_undeleted_spark_takes_up_the_trashed_volume_instead_of_a_new_one() {
     let taken = updated_volumes(&first)[0];
     assert_eq!((taken.name_any(), taken.labels()[labels::OWNER_UID].as_str()), ("old-volume".into(), UID));
     seen.undelete = None;
-    assert_eq!(ready(&plan(&seen)), (false, reason::NOTHING_TO_UNDELETE.into()));
+    assert_eq!(ready(&plan(&seen)), (false, Reason::NothingToUndelete));
 }
 
 #[test]
@@ -356,13 +388,13 @@ fn a_restore_makes_new_disks_for_the_same_pod_and_discards_the_old_ones_only_the
 fn a_restore_to_a_checkpoint_that_is_not_there_leaves_the_spark_as_it_is_and_says_so() {
     let mut seen =
         running(SparkSpec { restore: Some(Restore { checkpoint: "c".into(), id: None }), ..from_image() });
-    seen.restore = Some(Err(Blocked::stalled(reason::SOURCE_NOT_FOUND, "no")));
+    seen.restore = Some(Err(Blocked::new(Reason::SourceNotFound, "no")));
     let plan = plan(&seen);
     assert!(
         created_volume(&plan).is_none()
             && !plan.actions.iter().any(|a| matches!(a, Action::DeletePod(_) | Action::UpdateVolume(..)))
     );
-    assert_eq!(ready(&plan), (false, reason::SOURCE_NOT_FOUND.into()));
+    assert_eq!(ready(&plan), (false, Reason::SourceNotFound));
 }
 
 #[test]
@@ -382,7 +414,7 @@ fn a_foreign_service_of_the_same_name_is_reported_and_left_alone() {
     (foreign.metadata.owner_references, foreign.metadata.uid) = (None, Some("foreign".into()));
     seen.service = Some(Known::of(foreign).unwrap());
     let plan = plan(&seen);
-    assert_eq!(ready(&plan), (false, reason::NAME_TAKEN.into()));
+    assert_eq!(ready(&plan), (false, Reason::NameTaken));
     assert!(!plan.actions.iter().any(|a| matches!(a, Action::PatchService(..) | Action::CreateService(_))));
 }
 

@@ -14,8 +14,8 @@ use k8s_openapi::{
 };
 use kube::ResourceExt;
 use sparks_api::{
-    Volume, VolumeReference, VolumeSpec, VolumeStatus,
-    conditions::{self, PROVISIONED, reason},
+    Reason, Volume, VolumeReference, VolumeSpec, VolumeStatus,
+    conditions::{self, PROVISIONED},
     labels,
 };
 
@@ -134,7 +134,7 @@ fn deadline(volume: &Volume) -> Option<Timestamp> {
 pub fn waits_for_import(volume: &Volume) -> bool {
     let status = volume.status.as_ref();
     let condition = status.and_then(|status| conditions::find(&status.conditions, PROVISIONED));
-    let waits = condition.is_some_and(|c| c.reason == reason::IMPORTING_IMAGE);
+    let waits = condition.is_some_and(|c| c.reason == Reason::ImportingImage);
     waits && volume.metadata.deletion_timestamp.is_none() && volume.spec.trashed_at.is_none()
 }
 
