@@ -23,6 +23,7 @@ pub struct Config {
     /// Directory on the host for the mount of the pool, the loop file and the secret key.
     #[arg(long, env = "SPARKS_STATE_DIR")]
     pub state_dir: PathBuf,
+    /// Where the bytes of the pool are.
     #[command(flatten)]
     pub storage: Storage,
     /// Room that new Volumes leave free in the pool.

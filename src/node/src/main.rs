@@ -1,27 +1,7 @@
-//! The node agent: it makes the disks of Volumes on this node and attaches them to pods that already run.
-//!
-//! Start at [`agent`] for what runs, and at [`volume`] for what happens to one Volume:
-//! `gather` (observe) → `plan` (pure) → `apply` (act) → `status` (pure) → one write.
-
-mod agent;
-mod computer;
-mod config;
-mod events;
-mod exits;
-mod guest;
-mod heartbeat;
-mod import;
-mod inventory;
-mod metrics;
-mod pods;
-mod seal;
-mod trash;
-mod triggers;
-mod usage;
-mod volume;
-mod watch;
+//! The node agent.
 
 use clap::Parser;
+use sparks_node::{agent, config};
 
 /// Host calls block. An attach takes well under a millisecond and a snapshot some, so that this many threads carry
 /// several hundred forks a second, while an idle agent has none of them.

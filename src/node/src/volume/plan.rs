@@ -74,6 +74,7 @@ pub enum PodState {
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(clippy::large_enum_variant, reason = "there is one step at a time")]
+#[allow(missing_docs, reason = "what a step needs is in its own words")]
 pub enum Step {
     /// Make the disks.
     Create(VolumeRequest),
