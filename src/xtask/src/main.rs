@@ -24,7 +24,7 @@ struct Arguments {
 enum Command {
     /// Writes crds/, charts/sparks-crds/templates, manifests/ and docs/reference/api.md
     Generate(generate::Arguments),
-    /// Checks which room imports what, where `unsafe` is, and how long files are
+    /// Checks which room imports what, where `unsafe` is, how long files are, and that all are ours
     Walls,
     /// Packs files into an OCI image archive, the same bytes for the same files
     Image(Box<image::Arguments>),
