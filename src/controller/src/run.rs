@@ -378,8 +378,8 @@ fn volume_touched(context: &Context, triggers: &Triggers, volume: &Volume) {
         let _ = triggers.checkpoints.send(ObjectRef::new(name).within(&namespace));
     } else {
         let _ = triggers.sparks.send(ObjectRef::new(name).within(&namespace));
-        // Whoever waits for this Volume waits for its first status.
-        if volume.status.is_some() {
+        // Whoever waits for this Volume waits for its first status; the API server fills in one of generation -1.
+        if volume.status.as_ref().is_some_and(|status| status.observed_generation > Some(0)) {
             dependents(context, triggers, &namespace, name);
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use sparks_api::{ForkSource, Spark, Volume, VolumeSource, labels};
+use sparks_api::{ForkSource, Spark, SparkStatus, Volume, VolumeSource, labels};
 use sparks_plan::{
     progress::Blocked,
     spark::{
@@ -41,11 +41,8 @@ pub fn gather(spark: &Arc<Spark>, context: &Context) -> Observed {
 
 /// A start is timed while the Spark is to run and does not yet.
 fn start(spark: &Spark, context: &Context, uid: &str) -> Start {
-    let ready = spark
-        .status
-        .as_ref()
-        .is_some_and(|s| sparks_api::conditions::is_true(&s.conditions, sparks_api::conditions::READY));
-    if ready || !spark.spec.lifecycle.running || asleep(spark) {
+    let up = spark.status.as_ref().is_some_and(SparkStatus::is_up);
+    if up || !spark.spec.lifecycle.running || asleep(spark) {
         context.memory.started(uid);
         return Start { age: std::time::Duration::MAX, ..Start::default() };
     }

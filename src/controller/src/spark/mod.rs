@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::{ResourceExt, runtime::controller::Action};
-use sparks_api::{Spark, conditions};
+use sparks_api::{Spark, SparkStatus};
 use sparks_plan::progress::Progress;
 
 use crate::{api_error, context::Context, metrics::StartKind};
@@ -23,14 +23,13 @@ pub async fn reconcile(spark: Arc<Spark>, context: Arc<Context>) -> Result<Actio
     let mut seen = gather::gather(&spark, &context);
     seen.ssh = crate::ssh::found(&context, &seen).await?;
     let mut plan = sparks_plan::spark::plan(&seen);
-    if conditions::is_true(&plan.status.conditions, conditions::READY) {
+    if plan.status.is_up() {
         context.memory.ready(&spark.uid().unwrap_or_default());
     }
     if plan.only_if_unchanged {
         return fall_asleep(&context, &spark, &plan).await;
     }
-    let ready = conditions::is_true(&plan.status.conditions, conditions::READY);
-    if ready {
+    if plan.status.is_up() {
         // What is left to write keeps nobody from using it.
         write_status(&context, &spark, &plan).await?;
         plan.status_may_wait = true;
@@ -83,9 +82,7 @@ async fn write_status(
     for event in &plan.events {
         context.record(&**spark, event.warning, &event.reason, event.note.clone());
     }
-    let is_ready = |conditions: &[_]| conditions::is_true(conditions, conditions::READY);
-    let was_ready = spark.status.as_ref().is_some_and(|status| is_ready(&status.conditions));
-    if is_ready(&plan.status.conditions) && !was_ready {
+    if plan.status.is_up() && !spark.status.as_ref().is_some_and(SparkStatus::is_up) {
         let timings = plan.status.timings.clone().unwrap_or_default();
         let pod = if timings.warm { "warm" } else { "cold" };
         #[allow(clippy::cast_precision_loss)]

@@ -4,6 +4,8 @@ mod action;
 mod attach;
 mod inherit;
 mod observed;
+#[cfg(test)]
+pub(crate) mod phase_tests;
 mod plan;
 mod service;
 mod sleep;

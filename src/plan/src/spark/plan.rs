@@ -83,10 +83,7 @@ impl Draft<'_> {
     fn steps(&mut self) -> Result<Progress, Blocked> {
         if self.expired() {
             self.actions.push(Action::Delete);
-            return Ok(Progress::Settled(
-                Reason::Expired,
-                "its time to live has passed; it goes into the trash".into(),
-            ));
+            return Err(Blocked::new(Reason::Expired, "its time to live has passed; it goes into the trash"));
         }
         let live = self.live().cloned();
         let spark = &self.seen.spark;
@@ -456,5 +453,5 @@ fn until(at: jiff::Timestamp, now: jiff::Timestamp) -> Duration {
 }
 
 fn stopped() -> Progress {
-    Progress::Settled(Reason::Stopped, "it is stopped; its disks are kept".into())
+    Progress::Ready(Reason::Stopped, "it is stopped; its disks are kept".into())
 }

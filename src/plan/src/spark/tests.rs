@@ -292,7 +292,7 @@ fn a_stopped_spark_gives_up_its_pod_and_keeps_its_disks() {
     seen.pods.clear();
     seen.volumes = vec![Arc::new(volume(&seen.spark, &base_name(), None))];
     let then = plan(&seen);
-    assert_eq!(ready(&then), (false, Reason::Stopped));
+    assert_eq!(ready(&then), (true, Reason::Stopped));
     assert_eq!(then.status.phase, SparkPhase::Stopped);
     assert!(
         conditions::find(&then.status.conditions, conditions::RECONCILING).is_none(),
