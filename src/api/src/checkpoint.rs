@@ -16,7 +16,7 @@ use crate::spark::{ForkPolicy, Inherited, LocalReference};
     namespaced,
     status = "CheckpointStatus",
     derive = "PartialEq",
-    category = "sparks",
+    category = "sparks-all",
     doc = "Checkpoint is a read-only snapshot of all disks of a Spark at the moment when the Checkpoint was created. Sparks can be forked from it (spec.from.checkpoint) and restored to it (spec.restore).",
     printcolumn(name = "Spark", type_ = "string", json_path = ".spec.spark"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),

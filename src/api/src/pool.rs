@@ -17,7 +17,7 @@ use crate::spark::Resources;
     namespaced,
     status = "SparkPoolStatus",
     derive = "PartialEq",
-    category = "sparks",
+    category = "sparks-all",
     doc = "SparkPool keeps pods warm, so that a Spark in its namespace starts, forks and wakes in milliseconds instead of the second that a pod needs. Without a free warm pod a Spark gets an ordinary one.",
     printcolumn(
         name = "Size",

@@ -24,7 +24,7 @@ use crate::conditions::{READY, RUNNING, find, is_true};
     derive = "PartialEq",
     derive = "Default",
     shortname = "spk",
-    category = "sparks",
+    category = "sparks-all",
     doc = "Spark is a whole computer: a persistent root filesystem from any OCI image, a service, and a fork that takes milliseconds.",
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(
