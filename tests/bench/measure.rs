@@ -9,7 +9,7 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
-use sparks_api::{Spark, SparkPool, conditions};
+use sparks_api::{Spark, SparkPool, SparkStatus};
 
 use crate::watched::Watched;
 
@@ -49,8 +49,8 @@ pub struct Burst {
     pub all: Vec<Duration>,
 }
 
-fn is_ready(spark: &Spark) -> bool {
-    spark.status.as_ref().is_some_and(|status| conditions::is_true(&status.conditions, conditions::READY))
+fn is_up(spark: &Spark) -> bool {
+    spark.status.as_ref().is_some_and(SparkStatus::is_up)
 }
 
 fn pod_is_ready(pod: &Pod) -> bool {
@@ -75,7 +75,7 @@ impl Bench {
         let command = ["sh", "-c", "test -f /data || head -c 256M /dev/urandom > /data; exec sleep infinity"];
         let spec = json!({"image": image, "service": {"command": command}, "forkPolicy": {"namespaces": [COLD_NAMESPACE]}});
         bench.post(NAMESPACE, "source", &spec).await?;
-        bench.sparks.until("source", is_ready).await?;
+        bench.sparks.until("source", is_up).await?;
         let pools: Api<SparkPool> = Api::namespaced(bench.client.clone(), NAMESPACE);
         let spec = json!({"apiVersion": "sparks.loop.work/v1alpha1", "kind": "SparkPool", "metadata": {"name": "warm"}, "spec": {"size": pool}});
         pools.create(&PostParams::default(), &serde_json::from_value(spec)?).await?;
@@ -122,7 +122,7 @@ impl Bench {
             &json!({"from": {"spark": "source"}, "service": {"command": ["sleep", "infinity"]}}),
         )
         .await?;
-        let (at, spark) = self.sparks.until(name, is_ready).await?;
+        let (at, spark) = self.sparks.until(name, is_up).await?;
         measured.total.push(at - start);
         let timings = spark.status.and_then(|status| status.timings).unwrap_or_default();
         anyhow::ensure!(timings.warm, "{name} found no warm pod");
@@ -166,7 +166,7 @@ impl Bench {
             &json!({"from": {"spark": "source"}, "service": {"command": ["sleep", "infinity"]}}),
         )
         .await?;
-        self.sparks.until("sleeper", is_ready).await?;
+        self.sparks.until("sleeper", is_up).await?;
         let mut measured = Vec::new();
         for _ in 0..count {
             self.set_running("sleeper", false).await?;
@@ -178,7 +178,7 @@ impl Bench {
             self.full_pool().await?;
             let start = Instant::now();
             self.set_running("sleeper", true).await?;
-            let (at, _) = self.sparks.until("sleeper", is_ready).await?;
+            let (at, _) = self.sparks.until("sleeper", is_up).await?;
             measured.push(at - start);
         }
         self.delete(vec!["sleeper".into()]).await?;
@@ -199,7 +199,7 @@ impl Bench {
                     &json!({"from": {"spark": "source"}, "service": {"command": ["sleep", "infinity"]}}),
                 )
                 .await?;
-                self.sparks.until(&name, is_ready).await.map(|(at, _)| at - start)
+                self.sparks.until(&name, is_up).await.map(|(at, _)| at - start)
             };
             let times = try_join_all(names.iter().cloned().map(one)).await?;
             burst.all.extend(times.iter().max());
@@ -219,7 +219,7 @@ impl Bench {
             let spec = json!({"from": {"spark": "source", "namespace": NAMESPACE}, "service": {"command": ["sleep", "infinity"]}});
             let start = Instant::now();
             self.post(COLD_NAMESPACE, &name, &spec).await?;
-            let (at, _) = self.cold_sparks.until(&name, is_ready).await?;
+            let (at, _) = self.cold_sparks.until(&name, is_up).await?;
             measured.push(at - start);
             api.delete(&name, &DeleteParams::default()).await?;
             self.cold_sparks.until_gone(&name).await?;

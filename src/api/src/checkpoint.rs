@@ -16,7 +16,7 @@ use crate::spark::{ForkPolicy, Inherited, LocalReference};
     namespaced,
     status = "CheckpointStatus",
     derive = "PartialEq",
-    category = "sparks",
+    category = "sparks-all",
     doc = "Checkpoint is a read-only snapshot of all disks of a Spark at the moment when the Checkpoint was created. Sparks can be forked from it (spec.from.checkpoint) and restored to it (spec.restore).",
     printcolumn(name = "Spark", type_ = "string", json_path = ".spec.spark"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
@@ -43,6 +43,7 @@ pub struct CheckpointSpec {
 /// CheckpointStatus is what the controller observed last.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("default" = crate::schema::unseen()))]
 pub struct CheckpointStatus {
     /// Generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,7 +67,7 @@ pub struct CheckpointStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::any_object")]
     pub inherited: Option<Inherited>,
-    /// Ready: the snapshot is complete.
+    /// Ready: the snapshot is complete. Reconciling, Stalled: see kstatus.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

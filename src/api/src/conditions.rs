@@ -6,8 +6,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::reason::{Class, Reason};
 
-/// The object does what it is for.
+/// The object is as declared: of a Spark that is to run that it runs and its service answers, of one that is to be
+/// stopped that it has no pod.
 pub const READY: &str = "Ready";
+/// On a Spark: the computer is up, so that commands can be run in it. Its service may not answer yet.
+pub const RUNNING: &str = "Running";
 /// The controller is still working towards the spec.
 pub const RECONCILING: &str = "Reconciling";
 /// Nothing more happens until somebody changes something; the message says what.

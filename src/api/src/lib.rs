@@ -44,3 +44,24 @@ pub fn crds()
     use kube::CustomResourceExt;
     vec![Spark::crd(), Checkpoint::crd(), SparkPool::crd(), Volume::crd()]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// kubectl takes a word for a category before it takes it for a kind: `kubectl delete sparks --all` would delete whatever
+    /// else is in a category of that name.
+    #[test]
+    fn no_category_is_the_name_of_a_kind() {
+        let names = || crds().into_iter().map(|crd| crd.spec.names);
+        let categories: Vec<String> = names().flat_map(|n| n.categories.unwrap_or_default()).collect();
+        assert!(!categories.is_empty());
+        for name in names() {
+            let short = name.short_names.unwrap_or_default();
+            let taken = [Some(name.plural), name.singular, Some(name.kind.to_lowercase()), name.list_kind];
+            for word in taken.into_iter().flatten().chain(short) {
+                assert!(!categories.contains(&word.to_lowercase()), "{word}");
+            }
+        }
+    }
+}

@@ -17,7 +17,7 @@ use crate::spark::Resources;
     namespaced,
     status = "SparkPoolStatus",
     derive = "PartialEq",
-    category = "sparks",
+    category = "sparks-all",
     doc = "SparkPool keeps pods warm, so that a Spark in its namespace starts, forks and wakes in milliseconds instead of the second that a pod needs. Without a free warm pod a Spark gets an ordinary one.",
     printcolumn(
         name = "Size",
@@ -56,6 +56,7 @@ pub struct SparkPoolSpec {
 /// SparkPoolStatus is what the controller observed last.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("default" = crate::schema::unseen()))]
 pub struct SparkPoolStatus {
     /// Generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,7 +67,7 @@ pub struct SparkPoolStatus {
     /// Warm pods that are starting.
     #[serde(default)]
     pub starting: i32,
-    /// Ready: all wanted pods are warm.
+    /// Ready: all wanted pods are warm. Reconciling, Stalled: see kstatus.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

@@ -45,6 +45,12 @@ pub fn resource_list(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// The status of an object that its controller has not seen, which the API server fills in where there is none. No object has
+/// this generation, so that kstatus doesn't take it for one that is as declared.
+pub fn unseen() -> serde_json::Value {
+    serde_json::json!({"observedGeneration": -1})
+}
+
 /// Any JSON object, kept as it is.
 pub fn any_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::{
     api::resource::Quantity,
     apis::meta::v1::{Condition, Time},
@@ -9,6 +10,8 @@ use k8s_openapi::apimachinery::pkg::{
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::conditions::{READY, RUNNING, find, is_true};
 
 /// SparkSpec declares a computer.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,7 +24,7 @@ use serde::{Deserialize, Serialize};
     derive = "PartialEq",
     derive = "Default",
     shortname = "spk",
-    category = "sparks",
+    category = "sparks-all",
     doc = "Spark is a whole computer: a persistent root filesystem from any OCI image, a service, and a fork that takes milliseconds.",
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(
@@ -306,6 +309,7 @@ pub struct Restore {
 /// SparkStatus is what the controller observed last.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("default" = crate::schema::unseen()))]
 pub struct SparkStatus {
     /// Generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -366,10 +370,34 @@ pub struct SparkStatus {
     /// How long each step of the last start took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timings: Option<SparkTimings>,
-    /// Ready: the computer runs and its service answers. Reconciling, Stalled: see kstatus. Resized: the pod has its size. KeysResolved: what ssh.authorizedKeysFrom names could be read.
+    /// Ready: the Spark is as declared, which is stopped or asleep too. Running: the computer is up; with Ready its service answers as well. Reconciling, Stalled: see kstatus. Resized: the pod has its size. KeysResolved: what ssh.authorizedKeysFrom names could be read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+impl SparkStatus {
+    /// Whether the computer is up, so that commands can be run in it. Its service may not answer yet.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        // A controller that knew no Running said Ready of what runs only.
+        let told = find(&self.conditions, RUNNING).or_else(|| find(&self.conditions, READY));
+        told.is_some_and(|condition| condition.status == "True")
+    }
+
+    /// Since when the computer is up and its service answers.
+    #[must_use]
+    pub fn up_since(&self) -> Option<Timestamp> {
+        let turned = |kind| find(&self.conditions, kind).map(|condition| condition.last_transition_time.0);
+        let is_up = self.runs() && is_true(&self.conditions, READY);
+        turned(RUNNING).max(turned(READY)).filter(|_| is_up)
+    }
+
+    /// Whether the computer is up and its service answers.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.up_since().is_some()
+    }
 }
 
 /// Phase of a Spark.
@@ -446,4 +474,31 @@ pub struct SparkTimings {
     /// From the controller's first sight of the wish until Ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_micros: Option<i64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conditions::condition;
+
+    #[test]
+    fn it_is_up_when_it_is_ready_and_runs_and_since_the_later_of_the_two() {
+        let at = |second| Timestamp::from_second(second).unwrap_or_default();
+        let status = |all: &[(&str, bool, i64)]| SparkStatus {
+            conditions: all.iter().map(|(kind, is, t)| condition(kind, *is, "X", "", None, at(*t))).collect(),
+            ..Default::default()
+        };
+        for (all, runs, up) in [
+            (&[][..], false, None),
+            (&[(READY, true, 1), (RUNNING, false, 2)], false, None),
+            (&[(READY, false, 1), (RUNNING, true, 2)], true, None),
+            (&[(READY, true, 1), (RUNNING, true, 2)], true, Some(at(2))),
+            (&[(READY, true, 3), (RUNNING, true, 2)], true, Some(at(3))),
+            // Of a controller that knew no Running.
+            (&[(READY, true, 1)], true, Some(at(1))),
+            (&[(READY, false, 1)], false, None),
+        ] {
+            assert_eq!((status(all).runs(), status(all).up_since()), (runs, up), "{all:?}");
+        }
+    }
 }

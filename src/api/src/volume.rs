@@ -136,6 +136,7 @@ pub struct Attachment {
 /// VolumeStatus is written by the node agent only.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("default" = crate::schema::unseen()))]
 pub struct VolumeStatus {
     /// Generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -156,7 +157,7 @@ pub struct VolumeStatus {
     /// How long each step took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timings: Option<VolumeTimings>,
-    /// Provisioned: the disks exist. Attached: they are the pod's root.
+    /// Provisioned: the disks exist. Attached: they are the pod's root. Resized: the disks have their sizes. Reconciling, Stalled: see kstatus; they carry the class of what stands in the way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

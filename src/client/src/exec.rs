@@ -6,9 +6,8 @@ use futures::AsyncBufRead;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::api::{AttachParams, LogParams};
-use sparks_api::Reason;
 use sparks_api::conditions::{self, READY};
-use sparks_api::{Spark, SparkPhase};
+use sparks_api::{Spark, SparkPhase, SparkStatus};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
@@ -295,12 +294,10 @@ fn pod_of(spark: &Spark) -> Result<String> {
 fn running_pod(spark: &Spark) -> Result<String> {
     let pod = pod_of(spark)?;
     let status = spark.status.as_ref();
-    let ready = status.and_then(|status| conditions::find(&status.conditions, READY));
-    let is_attached = status.is_some_and(|status| status.phase == SparkPhase::Running)
-        || ready.is_some_and(|ready| ready.reason == Reason::ServiceNotReady);
-    if is_attached {
+    if status.is_some_and(SparkStatus::runs) {
         return Ok(pod);
     }
+    let ready = status.and_then(|status| conditions::find(&status.conditions, READY));
     let why = ready.map_or("it is starting", |ready| &ready.message).to_owned();
     Err(Error::NotRunning { name: spark.metadata.name.clone().unwrap_or_default(), why })
 }
@@ -337,14 +334,14 @@ mod tests {
 
     #[test]
     fn no_command_runs_in_a_pod_that_is_not_a_spark_yet() {
-        let spark = |phase: &str, why: Reason| -> Spark {
+        let spark = |phase: &str, runs: &str| -> Spark {
             serde_json::from_value(json!({"apiVersion": "sparks.loop.work/v1alpha1", "kind": "Spark",
                 "metadata": {"name": "x"}, "spec": {}, "status": {"phase": phase, "podName": "p", "conditions": [
-                {"type": "Ready", "status": "False", "reason": why.as_str(), "message": "m", "lastTransitionTime": "2025-01-01T00:00:00Z"}]}}))
+                {"type": "Running", "status": runs, "reason": "X", "message": "m", "lastTransitionTime": "2025-01-01T00:00:00Z"}]}}))
             .unwrap()
         };
-        assert!(running_pod(&spark("Starting", Reason::Attaching)).is_err());
-        assert_eq!(running_pod(&spark("Starting", Reason::ServiceNotReady)).unwrap(), "p");
-        assert_eq!(running_pod(&spark("Running", Reason::Running)).unwrap(), "p");
+        assert!(running_pod(&spark("Starting", "False")).is_err());
+        assert_eq!(running_pod(&spark("Starting", "True")).unwrap(), "p");
+        assert_eq!(running_pod(&spark("Running", "True")).unwrap(), "p");
     }
 }

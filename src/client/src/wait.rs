@@ -6,7 +6,7 @@ use futures::StreamExt;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
 use sparks_api::conditions::{self, READY};
-use sparks_api::{Checkpoint, Class, Reason, Restore, Spark, SparkPhase, SparkPool};
+use sparks_api::{Checkpoint, Class, Reason, Restore, Spark, SparkPhase, SparkPool, SparkStatus};
 
 use crate::error::Subject;
 use crate::objects::Kind;
@@ -15,10 +15,10 @@ use crate::{Error, Result, Sparks};
 /// What is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// It does what it is for: a Spark runs and its service answers, a Checkpoint is complete.
+    /// It can be used: a Spark is up and its service answers, a Checkpoint is complete.
     Ready,
-    /// Its disks are attached, so that commands can be run in it; its service may not be ready yet.
-    Attached,
+    /// The computer is up, so that commands can be run in it; its service may not be ready yet.
+    Running,
     /// It is stopped.
     Stopped,
 }
@@ -109,6 +109,8 @@ pub(crate) enum Verdict {
 #[derive(Clone, Copy, Default)]
 pub(crate) struct View {
     phase: Option<SparkPhase>,
+    /// The computer is up.
+    runs: Option<bool>,
     /// The restore that the spec asks for is not done.
     is_restoring: bool,
 }
@@ -121,7 +123,7 @@ impl View {
             done.is_some_and(|done| done.checkpoint == wanted.checkpoint && done.id == wanted.id)
         };
         let is_restoring = spark.spec.restore.as_ref().is_some_and(|wanted| !is_done(wanted));
-        Self { phase: status.map(|status| status.phase), is_restoring }
+        Self { phase: status.map(|status| status.phase), runs: status.map(SparkStatus::runs), is_restoring }
     }
 }
 
@@ -146,13 +148,13 @@ pub(crate) fn judge<K: Kind>(object: &K, wanted: Condition, view: View) -> Verdi
     }
     let is_stopped = ready.reason == Reason::Stopped || phase == Some(SparkPhase::Stopped);
     let reached = match wanted {
-        Condition::Ready => ready.status == "True",
-        Condition::Attached => ready.status == "True" || ready.reason == Reason::ServiceNotReady,
+        Condition::Ready => ready.status == "True" && view.runs != Some(false),
+        Condition::Running => view.runs == Some(true),
         Condition::Stopped => phase == Some(SparkPhase::Stopped),
     };
     match wanted {
         _ if reached => Verdict::Reached,
-        Condition::Ready | Condition::Attached if is_stopped => Verdict::Stopped,
+        Condition::Ready | Condition::Running if is_stopped => Verdict::Stopped,
         _ => Verdict::Waiting(Step::of(&ready.reason, &ready.message)),
     }
 }
@@ -357,8 +359,8 @@ impl Sparks {
 mod tests {
     use super::*;
     use jiff::Timestamp;
-    use sparks_api::conditions::STALLED;
-    use sparks_api::{Restored, SparkSpec, SparkStatus};
+    use sparks_api::conditions::{RUNNING, STALLED};
+    use sparks_api::{Restored, SparkSpec};
 
     fn spark(generation: i64, observed: i64, phase: SparkPhase, all: &[(&str, bool, Reason, &str)]) -> Spark {
         let mut spark = Spark::new("x", SparkSpec::default());
@@ -416,18 +418,29 @@ mod tests {
 
     #[test]
     fn commands_can_be_run_before_the_service_is_ready() {
-        let starting = spark(1, 1, SparkPhase::Starting, &[(READY, false, Reason::ServiceNotReady, "")]);
-        assert_eq!(verdict(&starting, Condition::Attached), Verdict::Reached);
+        let all = [(READY, false, Reason::ServiceNotReady, ""), (RUNNING, true, Reason::Running, "")];
+        let starting = spark(1, 1, SparkPhase::Starting, &all);
+        assert_eq!(verdict(&starting, Condition::Running), Verdict::Reached);
         assert!(matches!(verdict(&starting, Condition::Ready), Verdict::Waiting(_)));
     }
 
     #[test]
     fn a_stopped_spark_never_becomes_ready_by_waiting() {
-        let stopped = spark(1, 1, SparkPhase::Stopped, &[(READY, false, Reason::Stopped, "")]);
+        let all = [(READY, true, Reason::Stopped, ""), (RUNNING, false, Reason::Stopped, "")];
+        let stopped = spark(1, 1, SparkPhase::Stopped, &all);
         assert_eq!(verdict(&stopped, Condition::Ready), Verdict::Stopped);
         assert_eq!(verdict(&stopped, Condition::Stopped), Verdict::Reached);
-        let stopping = spark(1, 1, SparkPhase::Stopping, &[(READY, false, Reason::Stopped, "")]);
+        let stopping = spark(1, 1, SparkPhase::Stopping, &[(READY, false, Reason::PodTerminating, "")]);
         assert!(matches!(verdict(&stopping, Condition::Stopped), Verdict::Waiting(_)));
+    }
+
+    #[test]
+    fn a_spark_that_sleeps_is_ready_and_not_up() {
+        let all = [(READY, true, Reason::Sleeping, ""), (RUNNING, false, Reason::Sleeping, "")];
+        let sleeping = spark(1, 1, SparkPhase::Sleeping, &all);
+        for wanted in [Condition::Ready, Condition::Running, Condition::Stopped] {
+            assert!(matches!(verdict(&sleeping, wanted), Verdict::Waiting(_)), "{wanted:?}");
+        }
     }
 
     #[test]

@@ -43,10 +43,8 @@ impl Blocked {
 /// How far an object is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// Ready, with a reason and a message.
+    /// As declared, with a reason and a message.
     Ready(Reason, String),
-    /// As wanted, but not Ready by wish (stopped).
-    Settled(Reason, String),
     /// Not there yet.
     Blocked(Blocked),
 }
@@ -58,12 +56,22 @@ impl Progress {
         matches!(self, Self::Ready(..))
     }
 
+    /// The reason and the message of `Ready`.
+    #[must_use]
+    pub fn words(&self) -> (&Reason, &str) {
+        match self {
+            Self::Ready(why, message) => (why, message),
+            Self::Blocked(blocked) => (&blocked.reason, &blocked.message),
+        }
+    }
+
     /// Writes `Ready` and the class.
     pub fn write(&self, conditions: &mut Vec<Condition>, generation: Option<i64>, now: Timestamp) {
-        let (class, why, message) = match self {
-            Self::Ready(why, message) | Self::Settled(why, message) => (Class::Settled, why, message),
-            Self::Blocked(blocked) => (blocked.class, &blocked.reason, &blocked.message),
+        let class = match self {
+            Self::Ready(..) => Class::Settled,
+            Self::Blocked(blocked) => blocked.class,
         };
+        let (why, message) = self.words();
         conditions::set(conditions, condition(READY, self.is_ready(), why, message, generation, now));
         conditions::set_class(conditions, (class, why), message, generation, now);
     }

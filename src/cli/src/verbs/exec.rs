@@ -99,10 +99,10 @@ async fn start(context: &Context, args: &Args, exec: &Exec) -> Result<Process, C
     match context.sparks.exec(&args.name, exec).await {
         Err(Error::Sleeping(_)) => {
             context.sparks.wake(&args.name).await?;
-            context.wait_awake(&args.name, Condition::Attached, &args.wait).await?;
+            context.wait_awake(&args.name, Condition::Running, &args.wait).await?;
         }
         Err(Error::NotRunning { .. }) if !args.wait.no_wait => {
-            context.wait(&args.name, Condition::Attached, &args.wait).await?;
+            context.wait(&args.name, Condition::Running, &args.wait).await?;
         }
         result => return Ok(result?),
     }

@@ -98,7 +98,7 @@ fn summary(spark: &Spark, status: &SparkStatus, now: Timestamp) -> Vec<String> {
         )
     };
     let state = match ready {
-        Some(ready) if ready.status == "True" => format!("{:?}", status.phase),
+        Some(_) if status.is_up() => format!("{:?}", status.phase),
         Some(ready) => format!("{:?}: {}", status.phase, ready.message),
         None => format!("{:?}: the controller has not seen it yet", status.phase),
     };

@@ -22,7 +22,7 @@ const IDLE_NEVER_INTERVAL: Duration = Duration::from_secs(300);
 pub enum Wanted {
     /// A pod with an address.
     Address,
-    /// The condition Ready: its service answers.
+    /// Ready and Running: its service answers.
     Ready,
 }
 
@@ -59,7 +59,7 @@ pub fn state(spark: &Spark, wanted: Wanted) -> State {
         return State::Asleep(since);
     }
     let address = status.pod_ip.as_deref().and_then(|ip| ip.parse().ok());
-    let enough = wanted == Wanted::Address || conditions::is_true(&status.conditions, READY);
+    let enough = wanted == Wanted::Address || status.is_up();
     match address.filter(|_| status.phase != SparkPhase::Sleeping && enough) {
         Some(ip) if is_of_a_pod(ip) => State::Up(ip),
         Some(ip) => State::Astray(ip),

@@ -11,10 +11,7 @@ use http::{
 use hyper::body::{Body as _, Incoming};
 use jiff::Timestamp;
 use spark_client::access::SSH_PATH;
-use sparks_api::{
-    Spark,
-    conditions::{READY, find},
-};
+use sparks_api::{Spark, SparkStatus};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -328,9 +325,7 @@ fn port(spark: &Spark) -> u16 {
 
 /// Until when it is too early to say that the service doesn't listen.
 fn patience(awake: &Awake) -> Option<Instant> {
-    let conditions =
-        awake.spark.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let since = find(conditions, READY).map(|ready| ready.last_transition_time.0);
+    let since = awake.spark.status.as_ref().and_then(SparkStatus::up_since);
     let age = since.map_or(STARTING, |since| {
         // Another machine's clock may be ahead.
         Duration::try_from(Timestamp::now().duration_since(since)).unwrap_or_default()
@@ -341,7 +336,7 @@ fn patience(awake: &Awake) -> Option<Instant> {
 
 #[cfg(test)]
 mod tests {
-    use sparks_api::{SparkSpec, SparkStatus};
+    use sparks_api::SparkSpec;
 
     use super::*;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use sparks_api::{
-    Checkpoint, ForkSource, NamespacedName, Reason, Spark, Uid, Volume, VolumeSource, conditions, labels,
+    Checkpoint, ForkSource, NamespacedName, Reason, Spark, SparkStatus, Uid, Volume, VolumeSource, labels,
 };
 
 use super::{
@@ -45,8 +45,8 @@ pub(super) fn look(spark: &Known<Spark>, world: &World<'_>) -> Observed {
 
 /// A start is timed while the Spark is to run and does not yet.
 fn start(spark: &Known<Spark>, world: &World<'_>) -> Start {
-    let ready = spark.status.as_ref().is_some_and(|s| conditions::is_true(&s.conditions, conditions::READY));
-    if ready || !spark.spec.lifecycle.running || asleep(spark) {
+    let up = spark.status.as_ref().is_some_and(SparkStatus::is_up);
+    if up || !spark.spec.lifecycle.running || asleep(spark) {
         world.memory.started(&spark.id.uid);
         return Start { age: Duration::MAX, ..Start::default() };
     }

@@ -4,6 +4,8 @@ mod attach;
 mod inherit;
 mod look;
 mod observed;
+#[cfg(test)]
+pub(crate) mod phase_tests;
 mod plan;
 mod service;
 mod sleep;

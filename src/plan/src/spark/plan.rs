@@ -85,10 +85,7 @@ impl Draft<'_> {
     fn steps(&mut self) -> Result<Progress, Blocked> {
         if self.expired() {
             self.actions.push(Action::Expire);
-            return Ok(Progress::Settled(
-                Reason::Expired,
-                "its time to live has passed; it goes into the trash".into(),
-            ));
+            return Err(Blocked::new(Reason::Expired, "its time to live has passed; it goes into the trash"));
         }
         let live = self.live().cloned();
         let spark = &self.seen.spark;
@@ -438,7 +435,7 @@ impl Draft<'_> {
         wanted.inherited = base;
         let write = match progress {
             _ if falls_asleep => Write::IfUnchanged,
-            Progress::Ready(..) => Write::First,
+            Progress::Ready(Reason::Running, _) => Write::First,
             _ if going_on(progress) && self.is_fast() => Write::Later,
             _ => Write::After,
         };
@@ -470,5 +467,5 @@ fn until(at: jiff::Timestamp, now: jiff::Timestamp) -> Duration {
 }
 
 fn stopped() -> Progress {
-    Progress::Settled(Reason::Stopped, "it is stopped; its disks are kept".into())
+    Progress::Ready(Reason::Stopped, "it is stopped; its disks are kept".into())
 }

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
 use kube::ResourceExt;
 use sparks_api::{
-    Attached, Reason, Spark, Volume,
-    conditions::{self, ATTACHED, READY},
+    Attached, Reason, Spark, SparkStatus, Volume,
+    conditions::{self, ATTACHED},
     labels, time,
 };
 
@@ -66,13 +66,11 @@ pub(super) fn bedtime(spark: &Spark, volume: &Volume, pod: &Known<Pod>) -> Optio
     Some(last.saturating_add(timeout).unwrap_or(Timestamp::MAX))
 }
 
-/// When it started last: when it was attached, or later, when it became ready.
+/// When it started last: when it was attached, or later, when its service answered.
 fn started(volume: &Volume, spark: &Spark) -> Option<Timestamp> {
-    let turned = |all: &[_], kind| {
-        conditions::find(all, kind).filter(|c| c.status == "True").map(|c| c.last_transition_time.0)
-    };
-    let attached = volume.status.as_ref().and_then(|s| turned(&s.conditions, ATTACHED));
-    attached.max(spark.status.as_ref().and_then(|s| turned(&s.conditions, READY)))
+    let attached = conditions::find(&volume.status.as_ref()?.conditions, ATTACHED);
+    let attached = attached.filter(|c| c.status == "True").map(|c| c.last_transition_time.0);
+    attached.max(spark.status.as_ref().and_then(SparkStatus::up_since))
 }
 
 /// After how many seconds the node agent must show an idle time, if that is sooner than it does by itself.
@@ -102,5 +100,5 @@ pub(super) fn sleeping(spark: &Known<Spark>) -> Progress {
         "{} and sleeps; it wakes at the next SSH or HTTP through the gateway, or with: spark start {name} -n {namespace}",
         idled(spark)
     );
-    Progress::Settled(Reason::Sleeping, message)
+    Progress::Ready(Reason::Sleeping, message)
 }

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use sparks_api::{
     AttachedSsh, Lifecycle, LocalReference, Reason, Service, Spark, SparkPhase, SparkSpec, SparkStatus,
-    conditions::{self, ATTACHED, READY, RECONCILING, condition},
+    conditions::{self, ATTACHED, READY, RECONCILING, RUNNING, condition},
     labels,
 };
 
@@ -45,6 +45,8 @@ struct Past {
     wake: Option<i64>,
     attached: i64,
     ready: Option<i64>,
+    /// When the computer came up, if that was later.
+    up: Option<i64>,
 }
 
 /// A Spark that runs and sleeps after a minute of idleness; it is second 1000.
@@ -58,10 +60,11 @@ fn awake(past: Past) -> Observed {
     status.conditions.push(condition(ATTACHED, true, Reason::Available, "", None, at(past.attached)));
     let volume = seen.volumes[0].with(volume);
     set_volumes(&mut seen, vec![volume]);
-    let ready = past.ready.map(|t| condition(READY, true, Reason::Running, "it runs", Some(1), at(t)));
+    let told = |kind, t: Option<i64>| t.map(|t| condition(kind, true, Reason::Running, "", Some(1), at(t)));
+    let ready = [told(READY, past.ready), told(RUNNING, past.up)];
     let status = SparkStatus {
         last_activity_at: past.activity.and_then(time),
-        conditions: ready.into_iter().collect(),
+        conditions: ready.into_iter().flatten().collect(),
         ..Default::default()
     };
     set_status(&mut seen, status);
@@ -86,7 +89,10 @@ fn sleeping(spec: SparkSpec) -> Observed {
     let status = SparkStatus {
         sleeping_since: time(900),
         volume: Some(LocalReference { name: base_name() }),
-        conditions: vec![condition(READY, false, Reason::Sleeping, "", Some(1), at(900))],
+        conditions: vec![
+            condition(READY, true, Reason::Sleeping, "", Some(1), at(900)),
+            condition(RUNNING, false, Reason::Sleeping, "", Some(1), at(900)),
+        ],
         ..Default::default()
     };
     set_status(&mut seen, status);
@@ -109,6 +115,7 @@ fn a_spark_falls_asleep_when_nobody_used_it_for_its_idle_timeout_and_not_a_momen
         ("asked to be awake", Past { wake: Some(970), ..idle }, Some(Some(30))),
         ("attached just now", Past { attached: 960, ..idle }, Some(Some(20))),
         ("ready just now", Past { ready: Some(995), ..idle }, Some(Some(55))),
+        ("woken just now, and Ready all the time", Past { up: Some(995), ..idle }, Some(Some(55))),
         ("never ready", Past { ready: None, ..idle }, None),
         ("exactly as long", Past { idle: Some(940), ..idle }, None),
     ] {
@@ -150,7 +157,7 @@ fn falling_asleep_is_written_before_the_pod_ends_and_only_if_nobody_came_meanwhi
 #[test]
 fn a_sleeping_spark_has_no_pod_and_is_as_it_shall_be() {
     let plan = plan(&sleeping(idle_after("1m")));
-    assert_eq!(ready(&plan), (false, Reason::Sleeping));
+    assert_eq!(ready(&plan), (true, Reason::Sleeping));
     assert_eq!((told(&plan).phase, told(&plan).sleeping_since.clone()), (SparkPhase::Sleeping, time(900)));
     assert!(conditions::find(&told(&plan).conditions, RECONCILING).is_none());
     assert!(plan.actions.iter().all(|a| matches!(a, Action::CreateService(_))), "{:?}", plan.actions);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::Pod,
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
@@ -9,7 +10,7 @@ use k8s_openapi::{
 use kube::ResourceExt;
 use sparks_api::{
     Class, Inherited, LocalReference, Reason, Restored, Spark, SparkPhase, SparkStatus, SparkTimings, Volume,
-    conditions::{self, ATTACHED, KEYS_RESOLVED, PROVISIONED, RESIZED, condition},
+    conditions::{self, ATTACHED, KEYS_RESOLVED, PROVISIONED, RESIZED, RUNNING, condition},
     time,
 };
 
@@ -165,9 +166,23 @@ pub(super) fn status(
         conditions: old.conditions,
     };
     progress.write(&mut status.conditions, spark.metadata.generation, seen.now);
+    let up = runs && attached.is_some() && pod.is_some_and(|pod| pods::is_ready(pod));
+    running(&mut status.conditions, up, progress, spark.metadata.generation, seen.now);
     ssh::resolved(&mut status.conditions, effective, &seen.ssh, spark.metadata.generation, seen.now);
     resized(&mut status, seen, effective, live, pod);
     status
+}
+
+/// Writes [`RUNNING`].
+fn running(
+    conditions: &mut Vec<Condition>,
+    up: bool,
+    progress: &Progress,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    let (why, message) = if up { (&Reason::Running, "the computer is up") } else { progress.words() };
+    conditions::set(conditions, condition(RUNNING, up, why, message, generation, now));
 }
 
 /// The pod that is, or becomes, this Spark.
@@ -181,12 +196,12 @@ fn phase(live: Option<&Volume>, progress: &Progress, runs: bool) -> SparkPhase {
     let provisioned =
         live.and_then(|v| v.status.as_ref()).is_some_and(|s| conditions::is_true(&s.conditions, PROVISIONED));
     match progress {
-        Progress::Ready(..) => SparkPhase::Running,
-        Progress::Settled(Reason::Sleeping, _) => SparkPhase::Sleeping,
-        Progress::Settled(..) => SparkPhase::Stopped,
+        Progress::Ready(Reason::Running, _) => SparkPhase::Running,
+        Progress::Ready(Reason::Sleeping, _) => SparkPhase::Sleeping,
+        Progress::Ready(..) => SparkPhase::Stopped,
         Progress::Blocked(blocked) if blocked.is_stalled() => SparkPhase::Failed,
         Progress::Blocked(_) if !provisioned => SparkPhase::Pending,
-        Progress::Blocked(_) if !runs => SparkPhase::Stopping,
+        Progress::Blocked(blocked) if !runs || blocked.reason == Reason::Expired => SparkPhase::Stopping,
         Progress::Blocked(_) => SparkPhase::Starting,
     }
 }
@@ -215,7 +230,7 @@ fn restored(spark: &Known<Spark>, live: Option<&Known<Volume>>) -> Option<Restor
 
 /// Timings of a start that has just come to its end; those of an earlier one stay as they are.
 fn timings(seen: &Observed, live: Option<&Known<Volume>>, progress: &Progress) -> Option<SparkTimings> {
-    if !progress.is_ready() || was_ready(&seen.spark) {
+    if was_up(&seen.spark) || !matches!(progress, Progress::Ready(Reason::Running, _)) {
         return None;
     }
     let node = live.and_then(|v| v.status.as_ref()).and_then(|s| s.timings.clone()).unwrap_or_default();
@@ -229,14 +244,13 @@ fn timings(seen: &Observed, live: Option<&Known<Volume>>, progress: &Progress) -
     })
 }
 
-fn was_ready(spark: &Spark) -> bool {
-    spark.status.as_ref().is_some_and(|s| conditions::is_true(&s.conditions, conditions::READY))
+fn was_up(spark: &Spark) -> bool {
+    spark.status.as_ref().is_some_and(SparkStatus::is_up)
 }
 
 /// The start that ends with this status.
 pub(super) fn started(spark: &Spark, new: &SparkStatus) -> Option<Started> {
-    let ends = conditions::is_true(&new.conditions, conditions::READY) && !was_ready(spark);
-    let timings = new.timings.as_ref().filter(|_| ends)?;
+    let timings = new.timings.as_ref().filter(|_| new.is_up() && !was_up(spark))?;
     let took = Duration::from_micros(u64::try_from(timings.total_micros?).ok()?);
     Some(Started { warm: timings.warm, took })
 }

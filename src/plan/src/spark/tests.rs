@@ -322,7 +322,7 @@ fn a_stopped_spark_gives_up_its_pod_and_keeps_its_disks() {
     let kept = volume(&seen.spark, &base_name(), None);
     set_volumes(&mut seen, vec![kept]);
     let then = plan(&seen);
-    assert_eq!(ready(&then), (false, Reason::Stopped));
+    assert_eq!(ready(&then), (true, Reason::Stopped));
     assert_eq!(told(&then).phase, SparkPhase::Stopped);
     assert!(
         conditions::find(&told(&then).conditions, conditions::RECONCILING).is_none(),

@@ -110,8 +110,9 @@ impl Stored for Volume {
     fn touches(change: &Change<'_, Self>, index: &Index) -> Vec<Reference> {
         let Some(volume) = change.last() else { return Vec::new() };
         let mut touched: Vec<_> = change.both().flat_map(with_owner).collect();
-        // Whoever waits for this Volume waits for its first status.
-        if let (true, Some(owner)) = (volume.status.is_some(), owner(volume)) {
+        // Whoever waits for this Volume waits for its first status; the API server fills in one of generation -1.
+        let told = volume.status.as_ref().is_some_and(|status| status.observed_generation > Some(0));
+        if let (true, Some(owner)) = (told, owner(volume)) {
             touched.extend(waiting_for(&owner.reference.name, index));
         }
         touched.sort();

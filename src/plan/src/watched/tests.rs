@@ -52,7 +52,7 @@ fn volume(owner: &str, kind: &str) -> Value {
         "sparks.loop.work/owner-name": owner,
         "sparks.loop.work/owner-uid": format!("{owner}-uid"),
     });
-    json!({"metadata": metadata, "spec": {"nodeName": "n1", "disks": [], "source": {"image": {"reference": "debian", "key": "k"}}}, "status": {}})
+    json!({"metadata": metadata, "spec": {"nodeName": "n1", "disks": [], "source": {"image": {"reference": "debian", "key": "k"}}}, "status": {"observedGeneration": 1}})
 }
 
 fn pod(name: &str, labels: Value) -> Value {

@@ -100,10 +100,10 @@ async fn connect(context: &Context, spark: &Spark, args: &Args) -> Result<Way, C
         Err(CliError::Client(Error::Sleeping(_))) => {
             eprintln!("Waking {name} ...");
             context.sparks.wake(name).await?;
-            context.wait_awake(name, Condition::Attached, &args.wait).await?
+            context.wait_awake(name, Condition::Running, &args.wait).await?
         }
         Err(CliError::Client(Error::NotRunning { .. })) if !args.wait.no_wait => {
-            context.wait(name, Condition::Attached, &args.wait).await?
+            context.wait(name, Condition::Running, &args.wait).await?
         }
         result => return result,
     };

@@ -84,7 +84,8 @@ impl World {
 
 fn running() -> Spark {
     serde_json::from_value(json!({"apiVersion": "sparks.loop.work/v1alpha1", "kind": "Spark",
-        "metadata": {"name": "api", "namespace": "team-a"}, "spec": {}, "status": {"phase": "Running", "podName": "p"}}))
+        "metadata": {"name": "api", "namespace": "team-a"}, "spec": {}, "status": {"podName": "p", "conditions": [
+            {"type": "Running", "status": "True", "reason": "Running", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}}))
     .unwrap()
 }
 
