@@ -12,6 +12,7 @@ mod clear;
 mod client;
 mod error;
 mod guard;
+mod hello;
 mod server;
 mod session;
 mod socket;

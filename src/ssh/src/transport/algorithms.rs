@@ -40,7 +40,7 @@ const KEYS: &[Algorithm] = &[
     Algorithm::SkEcdsaSha2NistP256,
 ];
 
-/// The server's order counts, where the client is near ([`OWN_ORDER_WITHIN`]): OpenSSH before 10 prefers
+/// The server's order counts, where the client is near ([`super::server`]): OpenSSH before 10 prefers
 /// chacha20-poly1305 and AES-CTR, both far slower than AES-GCM where the processor has instructions for AES.
 const CIPHERS: &[cipher::Name] = &[
     cipher::AES_256_GCM,
@@ -50,9 +50,6 @@ const CIPHERS: &[cipher::Name] = &[
     cipher::AES_128_CTR,
     cipher::CHACHA20_POLY1305,
 ];
-/// How long a server's first word on ciphers waits for the client's. A client that is further away has a slower network
-/// than any cipher, and is not to wait for a round trip more.
-const OWN_ORDER_WITHIN: Duration = Duration::from_millis(10);
 const CIPHERS_WITHOUT_AES_INSTRUCTIONS: &[cipher::Name] = &[
     cipher::CHACHA20_POLY1305,
     cipher::AES_128_GCM,
@@ -81,7 +78,6 @@ pub fn server(keys: Vec<PrivateKey>, certificates: Vec<Certificate>) -> server::
         certificates,
         limits: limits(SERVER_REKEYS_AFTER),
         preferred: Preferred { compression: Cow::Borrowed(COMPRESSION), ..preferred() },
-        own_cipher_order: Some(OWN_ORDER_WITHIN),
         inactivity_timeout: None,
         keepalive_interval: None,
         // All that is left for a handle's messages once a session is taken over.

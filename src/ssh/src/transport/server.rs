@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use russh::{
-    MethodKind,
+    MethodKind, cipher,
     keys::Certificate,
     server::{Auth, Config, Handler, PublicKeyOffer, VerifiedPublicKey, run_stream},
 };
@@ -15,10 +15,14 @@ use super::{
     HashAlg, PrivateKey, PublicKey, algorithms,
     error::{TransportError, failed},
     guard::{Guard, guarded},
+    hello,
     session::{Farewell, Reason, Session},
 };
 use crate::{Packets, TransportEnds, queues};
 
+/// How long our first word on ciphers waits for the client's. A client that is further away has a slower network than any
+/// cipher, and is not to wait for a round trip more.
+const OWN_ORDER_WITHIN: Duration = Duration::from_millis(10);
 /// How long a client that was sent away may take to go.
 const GOES_WITHIN: Duration = Duration::from_secs(30);
 
@@ -120,19 +124,41 @@ pub enum Methods {
 /// How we are a server.
 #[derive(Clone)]
 pub struct Server {
-    pub(super) config: Arc<Config>,
+    config: Arc<Config>,
+    /// The same with one cipher each.
+    each: Arc<[(cipher::Name, Arc<Config>)]>,
+    pub(super) patience: Duration,
 }
 
 impl Server {
     /// With these host keys, and certificates of them for clients that ask for one.
     #[must_use]
     pub fn new(keys: Vec<PrivateKey>, certificates: Vec<Certificate>, methods: Methods) -> Self {
-        let mut config = algorithms::server(keys, certificates);
-        match methods {
-            Methods::Keys { attempts } => config.max_auth_attempts = attempts,
-            Methods::Nothing => config.methods = (&[MethodKind::None][..]).into(),
-        }
-        Self { config: Arc::new(config) }
+        Self::with(|| {
+            let mut config = algorithms::server(keys.clone(), certificates.clone());
+            match methods {
+                Methods::Keys { attempts } => config.max_auth_attempts = attempts,
+                Methods::Nothing => config.methods = (&[MethodKind::None][..]).into(),
+            }
+            config
+        })
+    }
+
+    pub(super) fn with(config: impl Fn() -> Config) -> Self {
+        let all = config();
+        let one = |name: &cipher::Name| {
+            let mut one = config();
+            one.preferred.cipher = vec![*name].into();
+            (*name, Arc::new(one))
+        };
+        let each = all.preferred.cipher.iter().map(one).collect();
+        Self { config: Arc::new(all), each, patience: OWN_ORDER_WITHIN }
+    }
+
+    /// With the cipher that was chosen, if one was.
+    fn config(&self, cipher: Option<cipher::Name>) -> Arc<Config> {
+        let one = self.each.iter().find(|(name, _)| Some(*name) == cipher);
+        one.map_or(&self.config, |(_, config)| config).clone()
     }
 
     /// Runs a session until its client has logged in, which it must do in time. Without a result it never did.
@@ -150,9 +176,11 @@ impl Server {
         A: Authenticator,
     {
         let (stream, guard) = guarded(stream, within);
+        let heard = hello::hear(stream, &self.config.preferred.cipher, self.patience).await;
+        let (stream, cipher) = heard.map_err(|error| failed(error.into()))?;
         let (enter, entered) = oneshot::channel();
         let login = Login::Outside(authenticator, Hall { guard, enter });
-        let running = run_stream(self.config.clone(), stream, login).await.map_err(failed)?;
+        let running = run_stream(self.config(cipher), stream, login).await.map_err(failed)?;
         let farewell = Farewell::new(running.handle());
         let mut session = Session::new(running);
         // The login is a part of the session: it is dropped with it, at the latest.

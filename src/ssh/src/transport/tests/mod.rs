@@ -13,7 +13,7 @@ use tokio::{
 
 use self::support::{
     OneUser, WITHIN, client, client_config, connected, dial, exchange, key, packet, receive,
-    recording_client, send, serve, server, server_config, tcp, usual, wait,
+    recording_client, send, serve, server, server_with, tcp, usual, wait,
 };
 use super::{Authenticator, Client, Credential, LoginError, Peer, Reason, Verdict};
 use crate::{Packets, crossed, queues};
@@ -34,9 +34,7 @@ fn limits(bytes: usize) -> Limits {
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_arrives_in_order_while_both_sides_send_and_exchange_keys() {
     let (a, b) = tcp().await;
-    let mut config = server_config();
-    config.limits = limits(7 * MIB);
-    let server = server(config, a);
+    let server = server(server_with(|config| config.limits = limits(7 * MIB)), a);
     let mut config = client_config();
     config.limits = limits(5 * MIB);
     let (seen, client) = recording_client(config, b).await;
@@ -50,14 +48,11 @@ async fn everything_arrives_in_order_through_a_relay_whose_neighbours_exchange_k
     let (outer_server, outer_client) = tcp().await;
     let (inner_server, inner_client) = tcp().await;
     let (up, down) = crossed();
-    let mut config = server_config();
-    config.limits = limits(3 * MIB);
-    let entrance = serve(config, outer_server, OneUser { ends: up, banner: None });
+    let entrance = server_with(|config| config.limits = limits(3 * MIB));
+    let entrance = serve(entrance, outer_server, OneUser { ends: up, banner: None });
     let exit = dial(client_config(), inner_client, down);
 
-    let mut config = server_config();
-    config.limits = limits(2 * MIB);
-    let server = server(config, inner_server);
+    let server = server(server_with(|config| config.limits = limits(2 * MIB)), inner_server);
     let client = client(client_config(), outer_client).await;
     exchange(client, server.await, 64 * MIB).await;
 
@@ -77,9 +72,7 @@ async fn every_cipher_carries_packets_both_ways() {
         cipher::CHACHA20_POLY1305,
     ] {
         let (a, b) = tcp().await;
-        let mut config = server_config();
-        config.preferred.cipher = vec![cipher].into();
-        let server = server(config, a);
+        let server = server(server_with(|config| config.preferred.cipher = vec![cipher].into()), a);
         let mut config = client_config();
         config.preferred.cipher = vec![cipher].into();
         exchange(client(config, b).await, server.await, MIB).await;
@@ -89,12 +82,13 @@ async fn every_cipher_carries_packets_both_ways() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_servers_order_of_ciphers_counts_in_every_key_exchange() {
     let (a, b) = tcp().await;
-    let mut config = server_config();
-    config.limits = limits(MIB);
-    config.own_cipher_order = Some(STANDSTILL);
-    config.preferred.cipher =
-        vec![cipher::CHACHA20_POLY1305, cipher::AES_256_GCM, cipher::AES_128_CTR].into();
-    let server = server(config, a);
+    let mut patient = server_with(|config| {
+        config.limits = limits(MIB);
+        config.preferred.cipher =
+            vec![cipher::CHACHA20_POLY1305, cipher::AES_256_GCM, cipher::AES_128_CTR].into();
+    });
+    patient.patience = STANDSTILL;
+    let server = server(patient, a);
     let mut config = client_config();
     config.preferred.cipher = vec![cipher::AES_192_CTR, cipher::AES_128_CTR, cipher::AES_256_GCM].into();
     let (seen, client) = recording_client(config, b).await;
@@ -107,7 +101,7 @@ async fn the_servers_order_of_ciphers_counts_in_every_key_exchange() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_waits_for_the_servers_ciphers_is_told_them_all() {
     let (a, mut b) = duplex(64 * 1024);
-    let _server = server(server_config(), a).await;
+    let _server = server(usual(), a).await;
     b.write_all(b"SSH-2.0-patient\r\n").await.expect("a server");
     let mut said = Vec::new();
     while !String::from_utf8_lossy(&said).contains("aes256-gcm@openssh.com,aes128-gcm@openssh.com,aes256-ctr")
@@ -119,22 +113,40 @@ async fn a_client_that_waits_for_the_servers_ciphers_is_told_them_all() {
 #[tokio::test(flavor = "multi_thread")]
 async fn compression_that_begins_with_the_login_lasts_through_key_exchanges() {
     let (a, b) = tcp().await;
-    let mut config = server_config();
-    config.limits = limits(MIB / 64);
-    config.preferred.compression = vec![compression::ZLIB_LEGACY].into();
-    let server = server(config, a);
+    let compressing = server_with(|config| {
+        config.limits = limits(MIB / 64);
+        config.preferred.compression = vec![compression::ZLIB_LEGACY].into();
+    });
+    let server = server(compressing, a);
     let mut config = client_config();
     config.preferred.compression = vec![compression::ZLIB_LEGACY].into();
     exchange(client(config, b).await, server.await, 2 * MIB).await;
 }
 
 #[tokio::test]
-async fn a_ping_of_the_transport_is_no_packet_of_the_connection() {
-    let (client, mut server) = connected(tcp().await).await;
-    let ping = [&[192, 0, 0, 0, 4][..], b"ping"].concat();
-    client.packets.outgoing.send(ping.into()).await.expect("a transport");
-    send(&client.packets, 0).await;
-    receive(&mut server.packets, 0).await;
+async fn a_client_without_a_cipher_in_common_is_told_all_of_ours() {
+    let (a, mut b) = tcp().await;
+    let server = serve(usual(), a, OneUser::alone());
+    b.write_all(b"SSH-2.0-stranger\r\n").await.expect("a server");
+    b.write_all(&support::kexinit(["k", "h", "c", "c", "m", "m", "none", "none", "", ""]))
+        .await
+        .expect("a server");
+    let mut said = Vec::new();
+    b.read_to_end(&mut said).await.expect("a server");
+    assert!(
+        String::from_utf8_lossy(&said).contains("aes256-gcm@openssh.com,aes128-gcm@openssh.com,aes256-ctr")
+    );
+    assert!(server.await.expect("a session").is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_begins_with_an_empty_line_is_not_waited_for() {
+    for line in ["\n", "\r\n"] {
+        let (a, mut b) = duplex(64 * 1024);
+        b.write_all(line.as_bytes()).await.expect("a server");
+        let error = usual().accept(a, OneUser::alone(), WITHIN).await.err().expect("an error");
+        assert!(!error.is_timeout(), "{line:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -229,7 +241,7 @@ async fn a_broken_connection_ends_both_queues() {
 async fn a_banner_comes_before_the_success() {
     let (a, b) = tcp().await;
     let banner = Some("Waking api\r\n".into());
-    let _server = serve(server_config(), a, OneUser { banner, ..OneUser::alone() });
+    let _server = serve(usual(), a, OneUser { banner, ..OneUser::alone() });
     let (ends, _packets) = queues();
     let (seen, mut client) = support::recording(client_config(), b, ends).await;
     support::log_in(&mut client).await;
@@ -248,7 +260,7 @@ async fn a_peer_that_does_not_authenticate_in_time_is_cut_off() {
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_stops_in_the_middle_of_a_login_is_cut_off() {
     let (a, b) = duplex(64 * 1024);
-    let server = serve(server_config(), a, OneUser::alone());
+    let server = serve(usual(), a, OneUser::alone());
     let (ends, _packets) = queues();
     let (_seen, _client) = support::recording(client_config(), b, ends).await;
     let error = timeout(STANDSTILL, server).await.expect("ends").expect("a session").expect_err("an error");
@@ -275,7 +287,7 @@ async fn who_has_authenticated_in_time_may_stay() {
 #[tokio::test]
 async fn a_client_refuses_a_host_key_that_it_was_not_told() {
     let (a, b) = tcp().await;
-    let _server = serve(server_config(), a, OneUser::alone());
+    let _server = serve(usual(), a, OneUser::alone());
     let (ends, mut packets) = queues();
     let peer = Peer::new(key(9).public_key().clone(), ends);
     let refused = Client::default().connect(b, peer, WITHIN).await;
@@ -286,7 +298,7 @@ async fn a_client_refuses_a_host_key_that_it_was_not_told() {
 #[tokio::test]
 async fn a_key_can_be_offered_without_a_login_and_one_that_is_not_known_is_refused() {
     let (a, b) = tcp().await;
-    let _server = serve(server_config(), a, OneUser::alone());
+    let _server = serve(usual(), a, OneUser::alone());
     let peer = Peer::new(key(1).public_key().clone(), queues().0);
     let mut stranger = Client::default().connect(b, peer, WITHIN).await.expect("a server");
     assert!(stranger.offer("api", key(9).public_key().clone()).await.expect("an answer"));

@@ -46,8 +46,13 @@ pub fn user() -> Arc<PrivateKey> {
     Arc::new(key(USER))
 }
 
-pub fn server_config() -> russh_server::Config {
-    algorithms::server(vec![key(HOST)], vec![])
+/// A server with a configuration that differs a little.
+pub fn server_with(change: impl Fn(&mut russh_server::Config)) -> Server {
+    Server::with(|| {
+        let mut config = algorithms::server(vec![key(HOST)], vec![]);
+        change(&mut config);
+        config
+    })
 }
 
 pub fn client_config() -> russh_client::Config {
@@ -105,15 +110,10 @@ impl Authenticator for OneUser {
 }
 
 /// Runs a server's session to its end.
-pub fn serve<S>(
-    config: russh_server::Config,
-    stream: S,
-    user: OneUser,
-) -> JoinHandle<Result<(), TransportError>>
+pub fn serve<S>(server: Server, stream: S, user: OneUser) -> JoinHandle<Result<(), TransportError>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let server = Server { config: config.into() };
     tokio::spawn(async move {
         match server.accept(stream, user, WITHIN).await? {
             Some(mut entered) => entered.session.ended().await,
@@ -123,12 +123,12 @@ where
 }
 
 /// A server that is running when this returns, and a future for its side.
-pub fn server<S>(config: russh_server::Config, stream: S) -> impl Future<Output = Side>
+pub fn server<S>(server: Server, stream: S) -> impl Future<Output = Side>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (ends, packets) = queues();
-    let end = serve(config, stream, OneUser { ends, banner: None });
+    let end = serve(server, stream, OneUser { ends, banner: None });
     async { Side { packets, end } }
 }
 
@@ -167,7 +167,7 @@ where
     A: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     B: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let server = server(server_config(), a);
+    let server = server(usual(), a);
     (client(client_config(), b).await, server.await)
 }
 
@@ -313,6 +313,23 @@ impl russh_client::Handler for Recorder {
         }
         Ok(())
     }
+}
+
+/// A KEXINIT in the clear, with these lists of names.
+pub fn kexinit(lists: [&str; 10]) -> Vec<u8> {
+    let mut payload = vec![20];
+    payload.extend([0; 16]);
+    for list in lists {
+        payload.extend((list.len() as u32).to_be_bytes());
+        payload.extend(list.as_bytes());
+    }
+    payload.extend([0; 5]);
+    let padding = 4 + (5 + payload.len() + 4).next_multiple_of(8) - (5 + payload.len() + 4);
+    let mut packet = ((1 + payload.len() + padding) as u32).to_be_bytes().to_vec();
+    packet.push(padding as u8);
+    packet.extend(payload);
+    packet.resize(packet.len() + padding, 0);
+    packet
 }
 
 /// A stream that fails once it is told so.
