@@ -1,4 +1,4 @@
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use russh::{
     SendError, Signer,
@@ -73,12 +73,6 @@ impl Peer {
     }
 }
 
-impl fmt::Debug for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Peer").field("trusted", &self.trusted).finish_non_exhaustive()
-    }
-}
-
 impl Client {
     /// Exchanges keys with a server, which has so long for that and for the login.
     ///
@@ -138,12 +132,6 @@ impl Stranger {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.handle.is_closed()
-    }
-}
-
-impl fmt::Debug for Stranger {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stranger").field("deadline", &self.deadline).finish_non_exhaustive()
     }
 }
 

@@ -45,7 +45,7 @@ where
     let mut said = Vec::with_capacity(2 << 10);
     let line = read_until(&mut stream, &mut said, end_of_line).await?;
     if line.is_some_and(|end| matches!(said.get(..end), Some(b"\n" | b"\r\n"))) {
-        return Err(io::ErrorKind::InvalidData.into());
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it begins with an empty line"));
     }
     let mut cipher = None;
     if let Some(start) = line {

@@ -1,8 +1,7 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use russh::{
     MethodKind, cipher,
-    keys::Certificate,
     server::{Auth, Config, Handler, PublicKeyOffer, VerifiedPublicKey, run_stream},
 };
 use tokio::{
@@ -12,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    HashAlg, PrivateKey, PublicKey, algorithms,
+    Certificate, HashAlg, PrivateKey, PublicKey, algorithms,
     error::{TransportError, failed},
     guard::{Guard, guarded},
     hello,
@@ -192,12 +191,6 @@ impl Server {
             }
             Err(_) => session.ended().await.map(|()| None),
         }
-    }
-}
-
-impl fmt::Debug for Server {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("config", &self.config).finish()
     }
 }
 

@@ -1,4 +1,4 @@
-use std::{fmt, pin::Pin};
+use std::pin::Pin;
 
 use russh::{Disconnect, server::Handle};
 
@@ -23,12 +23,6 @@ impl Session {
         let result = end.await;
         self.0 = None;
         result.map_err(failed)
-    }
-}
-
-impl fmt::Debug for Session {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("has_ended", &self.0.is_none()).finish()
     }
 }
 
@@ -66,11 +60,5 @@ impl Farewell {
     pub async fn say(&self, reason: Reason, sentence: &str) {
         // Who has gone needs to be told nothing.
         let _ = self.0.disconnect(reason.into(), sentence.to_owned(), String::new()).await;
-    }
-}
-
-impl fmt::Debug for Farewell {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Farewell")
     }
 }
