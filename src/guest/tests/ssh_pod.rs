@@ -12,9 +12,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use pod::{Agent, Pod, eventually, script, text};
-use russh::keys::PrivateKey;
-use russh::keys::ssh_key::private::Ed25519Keypair;
 use sparks_proto::{FromGuest, Service, SshServer, ToGuest};
+use sparks_ssh::transport::{PrivateKey, ssh_key::private::Ed25519Keypair};
 use sshd::{complaints, new_key, printed};
 
 /// A port on which a pod may listen later. It is none of those that the kernel gives to whoever asks for any, as the

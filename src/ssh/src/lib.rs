@@ -1,7 +1,7 @@
 //! SSH above the transport.
 //!
-//! The transport (key exchange, ciphers, authentication, rekeying) is russh's, which hands over whole packets of the
-//! connection protocol (RFC 4254) once a peer is authenticated. What is here works on those packets: [`mux`] is one
+//! The [`transport`] (key exchange, ciphers, authentication, rekeying) hands over whole packets of the connection
+//! protocol (RFC 4254) once a peer is authenticated. The rest works on those packets: [`mux`] is one
 //! end of a connection, with flow control from end to end; [`wire`] reads and writes the messages. A relay needs
 //! neither: it crosses the packets of two transports.
 

@@ -7,6 +7,7 @@
 
 use std::net::IpAddr;
 
+pub use sparks_ssh::transport::Credential;
 use sparks_ssh::{
     keys::{self, AuthorizedKey, Denied, Permissions},
     transport::{Certificate, HashAlg, PublicKey},
@@ -17,37 +18,6 @@ use crate::directory::{Entry, Key};
 
 /// The user that a login becomes when neither it nor the Spark names one.
 pub const DEFAULT_USER: &str = "root";
-
-/// What a client offers, and later proves to hold the secret key of.
-#[derive(Clone, Debug)]
-pub enum Credential {
-    /// A plain key.
-    Key(PublicKey),
-    /// The key of a certificate.
-    Certificate(Box<Certificate>),
-}
-
-impl Credential {
-    /// `key` or `certificate`.
-    #[must_use]
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Key(_) => "key",
-            Self::Certificate(_) => "certificate",
-        }
-    }
-
-    /// SHA-256 of the key, as OpenSSH writes it.
-    #[must_use]
-    pub fn fingerprint(&self) -> String {
-        match self {
-            Self::Key(key) => key.fingerprint(HashAlg::Sha256).to_string(),
-            Self::Certificate(certificate) => {
-                certificate.public_key().fingerprint(HashAlg::Sha256).to_string()
-            }
-        }
-    }
-}
 
 /// What somebody may do who enters, and who that is.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,12 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sparks_ssh::transport::{guarded, tune};
-use tokio::{net::TcpStream, sync::oneshot, time::timeout};
+use sparks_ssh::transport::tune;
+use tokio::{net::TcpStream, time::timeout};
 
 use super::{
     Shared, jump,
-    login::{Addresses, Entered, Login, SharedAttempts},
+    login::{Addresses, Login, SharedAttempts, Visitor},
     proxy,
     sparks::Sparks,
     startups::Startup,
@@ -32,15 +32,20 @@ pub async fn serve<S: Sparks>(shared: Arc<Shared<S>>, stream: TcpStream, peer: S
         Err(error) => return tracing::debug!(from = %peer, %error, "a connection ended before it began"),
     };
     let attempts = SharedAttempts::default();
-    let Some((mut client, entered)) =
-        authenticate(&shared, stream, &line, addresses, startup, &attempts).await
-    else {
-        return left_outside(&shared, addresses, &line, &attempts);
+    let login = Login::new(shared.clone(), addresses, startup, attempts.clone());
+    let entered = match shared.server.accept(stream, login, shared.limits.ssh_login_grace).await {
+        Ok(Some(entered)) => entered,
+        Ok(None) => return left_outside(&shared, addresses, &line, &attempts),
+        Err(error) => {
+            tracing::debug!(from = %addresses.client, %error, is_cut = line.is_cut(), "a connection ended before a login");
+            return left_outside(&shared, addresses, &line, &attempts);
+        }
     };
+    let mut client = Client { session: entered.session, farewell: entered.farewell };
     let from = addresses.client;
     let began = Instant::now();
-    match entered {
-        Entered::Spark(visit) => {
+    match entered.identity {
+        Visitor::Spark(visit) => {
             let (spark, user) = (visit.way.place.spark.clone(), visit.way.user.clone());
             tracing::info!(%spark, user, %from, key = visit.granted.who, "enters");
             let told = visit::serve(&shared, *visit, from, &mut client).await;
@@ -48,7 +53,7 @@ pub async fn serve<S: Sparks>(shared: Arc<Shared<S>>, stream: TcpStream, peer: S
             let seconds = began.elapsed().as_secs_f64();
             tracing::info!(%spark, user, %from, seconds, received, sent, told, "has left");
         }
-        Entered::Jump(jumper, packets) => {
+        Visitor::Jump(jumper, packets) => {
             tracing::info!(%from, key = jumper.credential.fingerprint(), "enters the jump host");
             jump::serve(shared.clone(), jumper, packets).await;
             client.ended().await;
@@ -82,33 +87,6 @@ async fn begin<S: Sparks>(
     drop(startup);
     let startup = shared.startups.enter(Some(client.ip()), line.clone());
     Ok(Some((stream, Addresses { client, server }, startup)))
-}
-
-/// Runs the session until the client has authenticated; without a result it never did.
-async fn authenticate<S: Sparks>(
-    shared: &Arc<Shared<S>>,
-    stream: Watched<TcpStream>,
-    line: &Line,
-    addresses: Addresses,
-    startup: Startup,
-    attempts: &SharedAttempts,
-) -> Option<(Client<S>, Entered)> {
-    let (stream, guard) = guarded(stream, shared.limits.ssh_login_grace);
-    let (enter, mut entered) = oneshot::channel();
-    let login = Login::new(shared.clone(), addresses, (guard, startup), attempts.clone(), enter);
-    let session = match russh::server::run_stream(shared.config.clone(), stream, login).await {
-        Ok(session) => session,
-        Err(error) => {
-            tracing::debug!(from = %addresses.client, %error, is_cut = line.is_cut(), "a connection did not begin with SSH");
-            return None;
-        }
-    };
-    let mut client = Client::new(session);
-    tokio::select! {
-        biased;
-        entered = &mut entered => entered.ok().map(|entered| (client, entered)),
-        () = client.ended() => entered.try_recv().ok().map(|entered| (client, entered)),
-    }
 }
 
 fn left_outside<S: Sparks>(shared: &Shared<S>, addresses: Addresses, line: &Line, attempts: &SharedAttempts) {

@@ -7,13 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use russh::{
-    client::{AuthResult, Handle, Handler, Session},
-    keys::PrivateKeyWithHashAlg,
-};
 use socket2::SockRef;
 use sparks_api::{SSH_PORT, Spark};
-use sparks_ssh::transport::{PrivateKey, PublicKey, PublicKeyOrCertificate, guarded, tune};
+use sparks_ssh::transport::{Client, LoginError, Peer, PrivateKey, PublicKey, Session, TransportError, tune};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
@@ -77,7 +73,7 @@ pub enum DialError {
         /// The Spark.
         spark: Key,
         /// How.
-        source: Box<russh::Error>,
+        source: TransportError,
     },
     /// It says nothing.
     #[error("the SSH server of {spark} does not answer")]
@@ -114,14 +110,7 @@ impl DialError {
     fn is_passing(&self) -> bool {
         match self {
             Self::Unreachable { .. } => true,
-            Self::Handshake { source, .. } => matches!(
-                source.as_ref(),
-                russh::Error::IO(_)
-                    | russh::Error::HUP
-                    | russh::Error::Disconnect
-                    | russh::Error::RecvError
-                    | russh::Error::SendError
-            ),
+            Self::Handshake { source, .. } => source.is_lost(),
             _ => false,
         }
     }
@@ -133,7 +122,7 @@ pub struct Credentials {
     /// Its key.
     pub key: Arc<PrivateKey>,
     /// How it speaks SSH.
-    pub config: Arc<russh::client::Config>,
+    pub client: Client,
     /// Port of the guests.
     pub port: u16,
     /// How long a guest may take to let it in.
@@ -145,7 +134,7 @@ impl Credentials {
     #[must_use]
     pub fn new(key: PrivateKey, guests: Guests) -> Self {
         let Guests { port, within } = guests;
-        Self { key: Arc::new(key), config: Arc::new(sparks_ssh::transport::client_config()), port, within }
+        Self { key: Arc::new(key), client: Client::default(), port, within }
     }
 }
 
@@ -167,7 +156,7 @@ impl Default for Guests {
 /// A guest that has let the gateway in.
 pub struct Connected {
     /// Completes when the guest's side has ended.
-    pub guest: Handle<Guest>,
+    pub guest: Session,
     /// Whether the Spark slept or was starting.
     pub woken: bool,
 }
@@ -340,61 +329,27 @@ async fn log_in(
     awake: &Awake,
     user: &str,
     slot: &Slot,
-) -> Result<Handle<Guest>, DialError> {
+) -> Result<Session, DialError> {
     let trusted = host_key(&awake.spark).ok_or_else(|| DialError::NoHostKey { spark: spark.clone() })?;
     let stream = connect(spark, awake.ip, credentials.port).await?;
-    let (stream, guard) = guarded(stream, credentials.within);
-    let handler = Guest { trusted, slot: slot.clone() };
-    let address = SocketAddr::new(awake.ip, credentials.port);
-    let failed = |source| match source {
-        russh::Error::UnknownKey => DialError::WrongHostKey { spark: spark.clone(), address },
-        russh::Error::IO(error) if error.kind() == io::ErrorKind::TimedOut => {
-            DialError::Silent { spark: spark.clone() }
-        }
-        source => DialError::Handshake { spark: spark.clone(), source: Box::new(source) },
-    };
+    let slot = slot.clone();
+    let peer = Peer { trusted: vec![trusted], ends: Box::new(move || slot.take()) };
     let login = async {
-        let mut guest = russh::client::connect_stream(credentials.config.clone(), stream, handler).await?;
-        let key = PrivateKeyWithHashAlg::new(credentials.key.clone(), None);
-        let result = guest.authenticate_publickey(user, key).await?;
-        Ok::<_, russh::Error>((guest, result))
+        let guest = credentials.client.connect(stream, peer, credentials.within).await?;
+        guest.log_in(user, credentials.key.clone()).await
     };
-    // The guard ends what russh does, this what it waits for.
-    let silent = || DialError::Silent { spark: spark.clone() };
-    let (guest, result) = timeout(credentials.within, login).await.map_err(|_| silent())?.map_err(failed)?;
-    match result {
-        AuthResult::Success => {
-            guard.authenticated();
-            Ok(guest)
+    let spark = spark.clone();
+    login.await.map_err(|error| match error {
+        LoginError::WrongHostKey => {
+            DialError::WrongHostKey { spark, address: SocketAddr::new(awake.ip, credentials.port) }
         }
-        AuthResult::Failure { .. } => Err(DialError::Refused { spark: spark.clone(), user: user.into() }),
-    }
+        LoginError::Silent => DialError::Silent { spark },
+        LoginError::Refused => DialError::Refused { spark, user: user.into() },
+        LoginError::Transport(source) => DialError::Handshake { spark, source },
+    })
 }
 
 fn host_key(spark: &Spark) -> Option<PublicKey> {
     let line = spark.status.as_ref()?.ssh.as_ref()?.host_key.as_deref()?;
     PublicKey::from_openssh(line).ok()
-}
-
-/// The gateway as the client of a guest: it trusts one host key, and takes its ends of the queues from a slot once it
-/// is let in, so that they can be used otherwise if it never is.
-pub struct Guest {
-    trusted: PublicKey,
-    slot: Slot,
-}
-
-impl Handler for Guest {
-    type Error = russh::Error;
-
-    async fn check_server_key(&mut self, offered: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
-        let PublicKeyOrCertificate::PublicKey { key, .. } = offered else { return Ok(false) };
-        Ok(key.key_data() == self.trusted.key_data())
-    }
-
-    async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
-        if let Some((received, to_send)) = self.slot.take() {
-            session.take_over(received, to_send);
-        }
-        Ok(())
-    }
 }

@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use russh::Disconnect;
 use sparks_ssh::{
     Packets,
     mux::{Channel, Connection, Incoming, Limits},
+    transport::{Farewell, Reason},
     wire::{ChannelKind, OpenReason, RequestKind},
 };
 use tokio::{io::AsyncWriteExt, time::timeout};
@@ -23,7 +23,7 @@ const LIMITS: fn() -> Limits =
     || Limits { window: 32 << 10, total_window: 64 << 10, channels: 8, ..Limits::default() };
 
 /// Tells a client why the connection ends, and ends it.
-pub async fn explain(packets: Packets, client: &russh::server::Handle, text: &str, status: u32) {
+pub async fn explain(packets: Packets, farewell: &Farewell, text: &str, status: u32) {
     let (mut connection, opener, driver) = Connection::start(packets, LIMITS());
     let told = async {
         let first = timeout(OPENS_WITHIN, first_session(&mut connection, text)).await;
@@ -31,9 +31,7 @@ pub async fn explain(packets: Packets, client: &russh::server::Handle, text: &st
             Ok(Some(channel)) => drop(timeout(TAKES_AT_MOST, session(channel, text, status)).await),
             // The transport has ended.
             Ok(None) => {}
-            Err(_) => {
-                let _ = client.disconnect(Disconnect::ByApplication, text.to_owned(), String::new()).await;
-            }
+            Err(_) => farewell.say(Reason::ByApplication, text).await,
         }
         // The client ends the connection once its session has ended; its goodbye is waited for, but not for long.
         let _ = timeout(OPENS_WITHIN, refuse_all(&mut connection, text)).await;

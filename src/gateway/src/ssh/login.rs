@@ -6,19 +6,13 @@ use std::{
     time::Instant,
 };
 
-use russh::{
-    Disconnect,
-    keys::ssh_key::{Certificate, certificate::CertType},
-    server::{Auth, Handler, PublicKeyOffer, Session, VerifiedPublicKey},
-};
 use sparks_api::Recording;
 use sparks_ssh::{
     Packets,
     context::Context,
     queues,
-    transport::{Guard, PublicKey},
+    transport::{Acceptance, Authenticator, PublicKey, Reason, Verdict, ssh_key::certificate::CertType},
 };
-use tokio::sync::oneshot;
 
 use super::{
     MOST_ATTEMPTS, Shared,
@@ -47,7 +41,7 @@ pub struct Addresses {
 }
 
 /// A client that has authenticated.
-pub enum Entered {
+pub enum Visitor {
     /// It goes to a Spark.
     Spark(Box<Visit>),
     /// It jumps.
@@ -99,27 +93,31 @@ enum Target {
     Jump { missed: Option<Key> },
 }
 
+/// What a credential is good for.
 enum Accepted {
-    Spark {
-        entry: Entry,
-        granted: Granted,
-        place: Place,
-        user: String,
-    },
+    Spark(Box<Destination>),
     /// `missed` is a Spark that the name could have meant, if there were one.
     Jump {
-        credential: Credential,
         missed: Option<Key>,
     },
-    Crowded(Crowded),
 }
 
-/// What is offered, before the client has proven to hold its secret key.
-fn offered(offer: &PublicKeyOffer<'_>) -> Credential {
-    match offer.certificate {
-        Some(certificate) => Credential::Certificate(Box::new(certificate.clone())),
-        None => Credential::Key(offer.public_key.clone()),
-    }
+/// A Spark that a client may enter.
+struct Destination {
+    entry: Entry,
+    granted: Granted,
+    place: Place,
+    user: String,
+}
+
+/// The way to a guest that is made while a client signs.
+enum Ahead {
+    /// None yet.
+    NotYet,
+    /// For one of its offers.
+    Begun(Box<Dial>),
+    /// It was for another offer. There is no second one.
+    Over,
 }
 
 fn is_tapped(entry: &Entry) -> bool {
@@ -131,39 +129,22 @@ pub struct Login<S: Sparks> {
     shared: Arc<Shared<S>>,
     addresses: Addresses,
     attempts: SharedAttempts,
-    /// Lifts the limits of those who have not authenticated.
-    limits: Option<(Guard, Startup)>,
+    /// Its place among those who have not authenticated.
+    startup: Startup,
     /// Keys that it has offered, whether they were refused or not.
     offers: usize,
-    dial: Option<Dial>,
-    has_dialled: bool,
-    accepted: Option<Accepted>,
-    share: Option<Share>,
-    entered: Option<oneshot::Sender<Entered>>,
+    ahead: Ahead,
 }
 
 impl<S: Sparks> Login<S> {
-    /// A client that has just come. What it becomes is sent to `entered`.
+    /// A client that has just come.
     pub fn new(
         shared: Arc<Shared<S>>,
         addresses: Addresses,
-        limits: (Guard, Startup),
+        startup: Startup,
         attempts: SharedAttempts,
-        entered: oneshot::Sender<Entered>,
     ) -> Self {
-        let (limits, entered) = (Some(limits), Some(entered));
-        Self {
-            shared,
-            addresses,
-            attempts,
-            limits,
-            offers: 0,
-            dial: None,
-            has_dialled: false,
-            accepted: None,
-            share: None,
-            entered,
-        }
+        Self { shared, addresses, attempts, startup, offers: 0, ahead: Ahead::NotYet }
     }
 
     /// Where a name leads: a Spark (that may not exist), or nowhere, which is the jump host.
@@ -186,7 +167,7 @@ impl<S: Sparks> Login<S> {
             Target::Spark(place) => place,
             Target::Jump { missed } => {
                 self.check_jump(credential, &authorities)?;
-                return Ok(Accepted::Jump { credential: credential.clone(), missed });
+                return Ok(Accepted::Jump { missed });
             }
         };
         let entry = self.shared.sparks.entry(&place.spark);
@@ -194,7 +175,7 @@ impl<S: Sparks> Login<S> {
         let granted = admit(&place, entry.as_ref(), credential, circumstances)?;
         let entry = entry.ok_or(Refusal::NoSpark)?;
         let user = access::user(&place, &entry).to_owned();
-        Ok(Accepted::Spark { entry, granted, place, user })
+        Ok(Accepted::Spark(Box::new(Destination { entry, granted, place, user })))
     }
 
     /// Whoever may enter any Spark may jump; where to is looked at for each channel.
@@ -214,63 +195,21 @@ impl<S: Sparks> Login<S> {
         }
     }
 
-    fn reached(&mut self, stage: Stage) {
-        if let Some((_, startup)) = &mut self.limits {
-            startup.reached(stage);
+    fn refuse(&mut self, name: &str, refusal: Refusal) {
+        if matches!(self.ahead, Ahead::Begun(_)) {
+            self.ahead = Ahead::Over;
         }
-    }
-
-    fn refuse(&mut self, name: &str, refusal: Refusal) -> Auth {
-        self.dial = None;
         self.shared.metrics.login(refusal.reason());
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner).refused(name, refusal);
-        Auth::reject()
-    }
-
-    /// A credential whose secret key the client has proven to hold.
-    fn decide(&mut self, name: &str, credential: &Credential) -> Auth {
-        let accepted = match self.check(name, credential) {
-            Ok(accepted) => accepted,
-            Err(refusal) => return self.refuse(name, refusal),
-        };
-        self.shared.metrics.login("accepted");
-        self.accepted = Some(self.goes_on(accepted));
-        Auth::Accept
-    }
-
-    /// Connects, if there is a place for one more in the namespace.
-    fn goes_on(&mut self, accepted: Accepted) -> Accepted {
-        let Accepted::Spark { entry, place, user, .. } = &accepted else { return accepted };
-        match self.shared.shares.take(&place.spark.namespace) {
-            Ok(share) => {
-                self.share = Some(share);
-                self.shared.sparks.active(&place.spark);
-                self.dial(entry, place, user);
-                accepted
-            }
-            Err(crowded) => {
-                self.dial = None;
-                Accepted::Crowded(crowded)
-            }
-        }
-    }
-
-    /// Connects to the guest for a client that has proven who it is, if that isn't done already.
-    fn dial(&mut self, entry: &Entry, place: &Place, user: &str) {
-        let ahead = self.dial.take().filter(|dial| dial.is_for(place, user, is_tapped(entry)));
-        let mut dial = ahead.unwrap_or_else(|| self.start(entry, place, user, None));
-        dial.prove();
-        self.dial = Some(dial);
     }
 
     /// Begins to connect while the client signs: once, because neither a public key nor a certificate is a secret.
-    fn dial_ahead(&mut self, entry: &Entry, place: &Place, user: &str) {
-        if !self.has_dialled
+    fn dial_ahead(&mut self, Destination { entry, place, user, .. }: &Destination) {
+        if matches!(self.ahead, Ahead::NotYet)
             && self.shared.sparks.up(&place.spark).is_some()
             && let Some(turn) = self.shared.unproven.begin(&place.spark)
         {
-            self.has_dialled = true;
-            self.dial = Some(self.start(entry, place, user, Some(turn)));
+            self.ahead = Ahead::Begun(Box::new(self.start(entry, place, user, Some(turn))));
         }
     }
 
@@ -279,100 +218,110 @@ impl<S: Sparks> Login<S> {
         Dial::start(sparks, credentials, place.clone(), user.into(), is_tapped(entry), turn)
     }
 
-    /// Lets the client in: what it sends from now on is for somebody else.
-    fn enter(&mut self, session: &mut Session) -> Option<Entered> {
-        let (guard, startup) = self.limits.take()?;
-        guard.authenticated();
-        match self.accepted.take()? {
-            Accepted::Crowded(_) => None,
-            Accepted::Jump { credential, missed } => {
-                let ((received, to_send), packets) = queues();
-                session.take_over(received, to_send);
-                let jumper = Arc::new(Jumper::new(credential, missed, self.addresses.client, startup));
-                Some(Entered::Jump(jumper, packets))
-            }
-            Accepted::Spark { entry, granted, .. } => {
-                let Dial { way, link, .. } = self.dial.take()?;
-                let Link { client: (received, to_send), first, between, .. } = link;
-                let context = Context {
-                    client: self.addresses.client,
-                    server: self.addresses.server,
-                    permissions: granted.permissions.clone(),
-                    key: granted.who.clone(),
-                };
-                // The queue is empty: nothing but this has gone into it yet.
-                first.try_send(context.packet().ok()?).ok()?;
-                session.take_over(received, to_send);
-                let (share, since) = (self.share.take()?, Instant::now());
-                Some(Entered::Spark(Box::new(Visit { entry, granted, way, between, since, share })))
-            }
+    /// Connects to the guest for a client that has proven who it is, if that isn't done already.
+    fn dial(&mut self, Destination { entry, place, user, .. }: &Destination) -> Dial {
+        let mut dial = match std::mem::replace(&mut self.ahead, Ahead::Over) {
+            Ahead::Begun(dial) if dial.is_for(place, user, is_tapped(entry)) => *dial,
+            _ => self.start(entry, place, user, None),
+        };
+        dial.prove();
+        dial
+    }
+
+    /// Lets the client in, if there is a place for one more in the namespace: what it sends from now on is for the guest.
+    fn enter(mut self, destination: Destination) -> Verdict<Self> {
+        let spark = &destination.place.spark;
+        let share = match self.shared.shares.take(&spark.namespace) {
+            Ok(share) => share,
+            Err(crowded) => return self.turn_away(&crowded),
+        };
+        self.shared.sparks.active(spark);
+        let banner = banner(&destination);
+        let Dial { way, link: Link { client: ends, first, between, .. }, .. } = self.dial(&destination);
+        let Destination { entry, granted, .. } = destination;
+        let context = Context {
+            client: self.addresses.client,
+            server: self.addresses.server,
+            permissions: granted.permissions.clone(),
+            key: granted.who.clone(),
+        };
+        // The queue is empty: nothing but this has gone into it yet.
+        if !context.packet().is_ok_and(|packet| first.try_send(packet).is_ok()) {
+            return Verdict::SentAway(
+                Reason::ByApplication,
+                format!("{} has just gone: try again", way.place.spark),
+            );
         }
+        let visit = Visit { entry, granted, way, between, since: Instant::now(), share };
+        Verdict::Accepted(Acceptance { identity: Visitor::Spark(Box::new(visit)), ends, banner })
+    }
+
+    fn turn_away(self, crowded: &Crowded) -> Verdict<Self> {
+        tracing::info!(from = %self.addresses.client, %crowded, "was turned away");
+        self.shared.metrics.connection("crowded");
+        Verdict::SentAway(Reason::TooManyConnections, crowded.to_string())
+    }
+
+    fn jump(self, credential: Credential, missed: Option<Key>) -> Verdict<Self> {
+        let (ends, packets) = queues();
+        let jumper = Jumper::new(credential, missed, self.addresses.client, self.startup);
+        let identity = Visitor::Jump(Arc::new(jumper), packets);
+        Verdict::Accepted(Acceptance { identity, ends, banner: None })
     }
 }
 
-impl<S: Sparks> Handler for Login<S> {
-    type Error = russh::Error;
+/// What a client is told that has to wait.
+fn banner(Destination { entry, place, .. }: &Destination) -> Option<String> {
+    match state(&entry.spark, Wanted::Address) {
+        State::Asleep(_) => Some(format!("Waking {} ...\r\n", place.spark)),
+        State::Starting(_) => Some(format!("{} is starting ...\r\n", place.spark)),
+        _ => None,
+    }
+}
 
-    /// What OpenSSH's client begins with, to be told which methods there are.
-    async fn auth_none(&mut self, _: &str) -> Result<Auth, Self::Error> {
-        self.reached(Stage::Authenticating);
-        Ok(Auth::reject())
+impl<S: Sparks> Authenticator for Login<S> {
+    type Identity = Visitor;
+
+    async fn nothing(mut self, _: &str) -> Verdict<Self> {
+        self.startup.reached(Stage::Authenticating);
+        Verdict::Refused(self)
     }
 
-    async fn auth_publickey_offered(
-        &mut self,
-        name: &str,
-        offer: PublicKeyOffer<'_>,
-    ) -> Result<Auth, Self::Error> {
-        // russh counts those that are refused.
+    async fn offered(&mut self, name: &str, credential: Credential) -> bool {
+        // The transport counts those that are refused.
         self.offers += 1;
-        if self.offers > MOST_ATTEMPTS {
-            return Ok(self.refuse(name, Refusal::Attempts));
-        }
-        match self.check(name, &offered(&offer)) {
+        let accepted = match self.offers {
+            ..=MOST_ATTEMPTS => self.check(name, &credential),
+            _ => Err(Refusal::Attempts),
+        };
+        match accepted {
             Ok(accepted) => {
-                self.reached(Stage::Known);
-                if let Accepted::Spark { entry, place, user, .. } = &accepted {
-                    self.dial_ahead(entry, place, user);
+                self.startup.reached(Stage::Known);
+                if let Accepted::Spark(destination) = &accepted {
+                    self.dial_ahead(destination);
                 }
-                Ok(Auth::Accept)
+                true
             }
-            Err(refusal) => Ok(self.refuse(name, refusal)),
+            Err(refusal) => {
+                self.refuse(name, refusal);
+                false
+            }
         }
     }
 
-    async fn auth_publickey(&mut self, name: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
-        Ok(self.decide(name, &Credential::Key(key.public_key.clone())))
-    }
-
-    async fn auth_openssh_certificate(
-        &mut self,
-        name: &str,
-        certificate: &Certificate,
-    ) -> Result<Auth, Self::Error> {
-        Ok(self.decide(name, &Credential::Certificate(Box::new(certificate.clone()))))
-    }
-
-    async fn auth_success_banner(&mut self) -> Result<Option<String>, Self::Error> {
-        let Some(Accepted::Spark { entry, place, .. }) = &self.accepted else { return Ok(None) };
-        Ok(match state(&entry.spark, Wanted::Address) {
-            State::Asleep(_) => Some(format!("Waking {} ...\r\n", place.spark)),
-            State::Starting(_) => Some(format!("{} is starting ...\r\n", place.spark)),
-            _ => None,
-        })
-    }
-
-    async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
-        if let Some(Accepted::Crowded(crowded)) = &self.accepted {
-            tracing::info!(from = %self.addresses.client, %crowded, "was turned away");
-            self.shared.metrics.connection("crowded");
-            return session.disconnect(Disconnect::TooManyConnections, &crowded.to_string(), "");
+    async fn proven(mut self, name: &str, credential: Credential) -> Verdict<Self> {
+        let accepted = match self.check(name, &credential) {
+            Ok(accepted) => accepted,
+            Err(refusal) => {
+                self.refuse(name, refusal);
+                return Verdict::Refused(self);
+            }
+        };
+        self.shared.metrics.login("accepted");
+        match accepted {
+            Accepted::Spark(destination) => self.enter(*destination),
+            Accepted::Jump { missed } => self.jump(credential, missed),
         }
-        let entered = self.enter(session).ok_or(russh::Error::Inconsistent)?;
-        let receiver = self.entered.take().ok_or(russh::Error::Inconsistent)?;
-        // Without a receiver the connection is being given up.
-        let _ = receiver.send(entered);
-        Ok(())
     }
 }
 

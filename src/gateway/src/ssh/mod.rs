@@ -29,7 +29,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use sparks_ssh::transport::{PublicKey, server_config};
+use sparks_ssh::transport::{Methods, PublicKey, Server};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -84,7 +84,7 @@ pub(crate) struct Shared<S> {
     pub metrics: Metrics,
     pub recorder: Option<Arc<dyn Record>>,
     pub credentials: Credentials,
-    pub config: Arc<russh::server::Config>,
+    pub server: Server,
     pub startups: Startups,
     pub unproven: Unproven,
     pub shares: Shares,
@@ -94,8 +94,7 @@ impl<S: Sparks> Shared<S> {
     fn new(settings: Settings<S>) -> Self {
         let Settings { sparks, keys, authorities, default_namespace, limits, metrics, recorder, guests } =
             settings;
-        let mut config = server_config(keys.host, keys.certificates);
-        config.max_auth_attempts = MOST_ATTEMPTS;
+        let server = Server::new(keys.host, keys.certificates, Methods::Keys { attempts: MOST_ATTEMPTS });
         let startups = Limits {
             total: limits.ssh_max_startups.max(1),
             per_source: limits.ssh_max_startups_per_source.max(1),
@@ -108,7 +107,7 @@ impl<S: Sparks> Shared<S> {
             metrics,
             recorder,
             credentials: Credentials::new(keys.login, guests),
-            config: Arc::new(config),
+            server,
             startups: Startups::new(startups),
             unproven: Unproven::default(),
             shares: Shares::new(limits.per_namespace()),
@@ -126,7 +125,7 @@ impl<S: Sparks> Shared<S> {
 pub async fn serve<S: Sparks>(settings: Settings<S>, listener: TcpListener, stop: CancellationToken) {
     let shared = Arc::new(Shared::new(settings));
     let places = Arc::new(Semaphore::new(shared.limits.ssh_max_connections.clamp(1, Semaphore::MAX_PERMITS)));
-    let goodbyes = Goodbyes::new(&shared.config.server_id);
+    let goodbyes = Goodbyes::new();
     let connections = TaskTracker::new();
     loop {
         let (stream, address) = tokio::select! {

@@ -23,7 +23,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// The stream fails from now on. russh runs a session in a task of its own, which nothing else ends before
+    /// The stream fails from now on. A session runs in a task of its own, which nothing else ends before
     /// authentication.
     pub fn cut(&self) {
         self.is_cut.store(true, Ordering::Release);

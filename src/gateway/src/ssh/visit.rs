@@ -3,15 +3,15 @@
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use futures::future::BoxFuture;
-use russh::{Disconnect, server::RunningSession};
 use sparks_api::{Recording, Spark};
+use sparks_ssh::transport::{Farewell, Reason, Session};
 
 use super::{
     Shared,
     dial::{Connected, DialError, Way},
     explain::explain,
     jump::recording,
-    login::{Login, Visit},
+    login::Visit,
     metrics,
     relay::{Between, Ended, Slot, Tap, instead_of_guest, pump},
     sparks::Sparks,
@@ -41,33 +41,20 @@ pub trait Record: Send + Sync + 'static {
     fn tap(&self, connection: Recorded) -> BoxFuture<'_, Result<Box<dyn Tap>, String>>;
 }
 
-/// The client's transport, of which the end can be waited for again and again.
-pub struct Client<S: Sparks> {
-    session: RunningSession<Login<S>>,
-    has_ended: bool,
+/// The client's transport.
+pub struct Client {
+    /// It runs.
+    pub session: Session,
+    /// Ends it.
+    pub farewell: Farewell,
 }
 
-impl<S: Sparks> Client<S> {
-    /// That of a session.
-    pub fn new(session: RunningSession<Login<S>>) -> Self {
-        Self { session, has_ended: false }
-    }
-
+impl Client {
     /// Completes when it has ended. Cancel-safe.
     pub async fn ended(&mut self) {
-        if self.has_ended {
-            return;
-        }
-        if let Err(error) = (&mut self.session).await {
+        if let Err(error) = self.session.ended().await {
             tracing::debug!(%error, "a client's connection ended early");
         }
-        self.has_ended = true;
-    }
-
-    /// Says goodbye with a text.
-    async fn disconnect(&self, text: &str) {
-        let handle = self.session.handle();
-        let _ = handle.disconnect(Disconnect::ByApplication, text.to_owned(), String::new()).await;
     }
 }
 
@@ -76,7 +63,7 @@ pub async fn serve<S: Sparks>(
     shared: &Shared<S>,
     visit: Visit,
     address: SocketAddr,
-    client: &mut Client<S>,
+    client: &mut Client,
 ) -> Option<String> {
     let Visit { entry, granted, way, between, since, share: _share } = visit;
     let Way { place, user, slot, task } = way;
@@ -134,14 +121,14 @@ async fn tap<S: Sparks>(shared: &Shared<S>, recorded: Recorded) -> Result<Option
 
 async fn relay<S: Sparks>(
     shared: &Shared<S>,
-    connected: Connected,
+    mut connected: Connected,
     between: Option<Between>,
     tap: Option<Box<dyn Tap>>,
-    client: &mut Client<S>,
+    client: &mut Client,
 ) -> Option<String> {
     let _counted = shared.metrics.session("relay");
     let guest = async {
-        if let Err(error) = connected.guest.await {
+        if let Err(error) = connected.guest.ended().await {
             tracing::debug!(%error, "a guest's connection ended early");
         }
     };
@@ -156,7 +143,7 @@ async fn relay<S: Sparks>(
                 None
             }
             Ended::Refused(text, packets) => {
-                client.disconnect(&text).await;
+                client.farewell.say(Reason::ByApplication, &text).await;
                 client.ended().await;
                 drop(packets);
                 Some(text)
@@ -167,17 +154,17 @@ async fn relay<S: Sparks>(
 }
 
 /// Tells a client why it gets no further.
-async fn tell<S: Sparks>(between: Option<Between>, slot: &Slot, text: &str, client: &mut Client<S>) {
+async fn tell(between: Option<Between>, slot: &Slot, text: &str, client: &mut Client) {
     let packets = between.map_or_else(|| instead_of_guest(slot), |between| Some(between.client));
     match packets {
         Some(packets) => {
-            let handle = client.session.handle();
+            let farewell = client.farewell.clone();
             tokio::select! {
-                () = explain(packets, &handle, text, FAILED) => {}
+                () = explain(packets, &farewell, text, FAILED) => {}
                 () = client.ended() => {}
             }
         }
-        None => client.disconnect(text).await,
+        None => client.farewell.say(Reason::ByApplication, text).await,
     }
     client.ended().await;
 }

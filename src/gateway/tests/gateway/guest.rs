@@ -9,13 +9,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use russh::server::{self, Auth, Handler, Session, VerifiedPublicKey};
 use sparks_ssh::{
-    Packets, TransportEnds,
+    Packets,
     context::Context,
     mux::{Channel, Connection, Incoming, Limits},
     queues,
-    transport::server_config,
+    transport::{Acceptance, Authenticator, Credential, Methods, Server, Verdict},
     wire::{ChannelKind, RequestKind},
 };
 use tokio::{
@@ -25,7 +24,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{GATEWAY_LOGIN, key, public};
+use super::{GATEWAY_LOGIN, PATIENCE, key, public};
 
 /// What a guest does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,43 +108,40 @@ async fn connection(mut stream: TcpStream, seed: u8, behaviour: Behaviour, enter
 
 async fn serve(stream: TcpStream, seed: u8, behaviour: Behaviour, enters: Enters) -> Option<String> {
     let host = if behaviour == Behaviour::Impostor { seed.wrapping_add(50) } else { seed };
-    let (ends, packets) = queues();
-    let (told, mut user) = mpsc::unbounded_channel();
-    let handler = Login { ends: Some(ends), told, knows_gateway: behaviour != Behaviour::Stranger };
-    let session = server::run_stream(Arc::new(server_config(vec![key(host)], Vec::new())), stream, handler);
-    let session = session.await.ok()?;
-    let (user, by_gateway) = user.recv().await?;
+    let server = Server::new(vec![key(host)], Vec::new(), Methods::Keys { attempts: 10 });
+    let login = Login { knows_gateway: behaviour != Behaviour::Stranger };
+    let mut entered = server.accept(stream, login, PATIENCE).await.ok()??;
+    let (user, by_gateway, packets) = entered.identity;
     let _ = speak(packets, user.clone(), by_gateway, enters).await;
-    let _ = session.await;
+    let _ = entered.session.ended().await;
     Some(user)
 }
 
 struct Login {
-    ends: Option<TransportEnds>,
-    told: mpsc::UnboundedSender<(String, bool)>,
     knows_gateway: bool,
 }
 
-impl Handler for Login {
-    type Error = russh::Error;
+impl Authenticator for Login {
+    /// The user, whether it is by the gateway, and its packets.
+    type Identity = (String, bool, Packets);
 
-    async fn auth_publickey(
-        &mut self,
-        user: &str,
-        offered: VerifiedPublicKey<'_>,
-    ) -> Result<Auth, Self::Error> {
-        let by_gateway = offered.public_key.to_openssh().is_ok_and(|line| line == public(GATEWAY_LOGIN));
-        if by_gateway && !self.knows_gateway {
-            return Ok(Auth::reject());
-        }
-        self.told.send((user.into(), by_gateway)).unwrap();
-        Ok(Auth::Accept)
+    async fn nothing(self, _: &str) -> Verdict<Self> {
+        Verdict::Refused(self)
     }
 
-    async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
-        let (received, to_send) = self.ends.take().unwrap();
-        session.take_over(received, to_send);
-        Ok(())
+    async fn offered(&mut self, _: &str, _: Credential) -> bool {
+        true
+    }
+
+    async fn proven(self, user: &str, credential: Credential) -> Verdict<Self> {
+        let Credential::Key(key) = credential else { return Verdict::Refused(self) };
+        let by_gateway = key.to_openssh().is_ok_and(|line| line == public(GATEWAY_LOGIN));
+        if by_gateway && !self.knows_gateway {
+            return Verdict::Refused(self);
+        }
+        let (ends, packets) = queues();
+        let identity = (user.to_owned(), by_gateway, packets);
+        Verdict::Accepted(Acceptance { identity, ends, banner: None })
     }
 }
 

@@ -1,65 +1,52 @@
-//! Clients that offer keys and sign nothing.
+//! Clients that are there and go no further.
 
-use std::sync::Arc;
-
-use russh::{
-    SendError, Signer,
-    client::{AuthResult, Config, Handle, Handler, connect},
-    keys::{HashAlg, agent::AgentIdentity},
+use sparks_ssh::{
+    Packets, queues,
+    transport::{self, Client, Peer, Session},
 };
-use sparks_ssh::transport::PublicKeyOrCertificate;
+use tokio::net::TcpStream;
 
-use super::{Gateway, key};
+use super::{GATEWAY_HOST, Gateway, PATIENCE, key};
 
 /// A client that offers keys and signs nothing.
-pub struct Stranger(pub Handle<Anybody>);
-
-pub struct Anybody;
-
-impl Handler for Anybody {
-    type Error = russh::Error;
-
-    async fn check_server_key(&mut self, _: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
-        Ok(true)
-    }
-}
-
-struct SignsNothing;
-
-/// The key was accepted, and nothing was signed.
-pub struct Unsigned;
-
-impl From<SendError> for Unsigned {
-    fn from(error: SendError) -> Self {
-        panic!("{error}");
-    }
-}
-
-impl Signer for SignsNothing {
-    type Error = Unsigned;
-
-    async fn auth_sign(
-        &mut self,
-        _: &AgentIdentity,
-        _: Option<HashAlg>,
-        _: Vec<u8>,
-    ) -> Result<Vec<u8>, Unsigned> {
-        Err(Unsigned)
-    }
-}
+pub struct Stranger(transport::Stranger);
 
 impl Stranger {
     pub async fn connect(gateway: &Gateway) -> Self {
-        Self(connect(Arc::new(Config::default()), gateway.address, Anybody).await.unwrap())
+        Self(connect(gateway).await.0)
     }
 
     /// Whether a key is accepted, so that it would only have to be signed for.
     pub async fn offers(&mut self, name: &str, seed: u8) -> bool {
-        let key = key(seed).public_key().clone();
-        match self.0.authenticate_publickey_with(name, key, None, &mut SignsNothing).await {
-            Err(Unsigned) => true,
-            Ok(AuthResult::Failure { .. }) => false,
-            Ok(AuthResult::Success) => panic!("nothing was signed"),
-        }
+        // Who was shown out gets no answer.
+        self.0.offer(name, key(seed).public_key().clone()).await.unwrap_or(false)
     }
+
+    pub fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+}
+
+/// A client that logs in and does nothing.
+pub struct Idle {
+    packets: Packets,
+    _session: Session,
+}
+
+impl Idle {
+    pub async fn log_in(gateway: &Gateway, name: &str, seed: u8) -> Self {
+        let (stranger, packets) = connect(gateway).await;
+        Self { packets, _session: stranger.log_in(name, key(seed).into()).await.unwrap() }
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.packets.outgoing.is_closed()
+    }
+}
+
+async fn connect(gateway: &Gateway) -> (transport::Stranger, Packets) {
+    let (ends, packets) = queues();
+    let peer = Peer::new(key(GATEWAY_HOST).public_key().clone(), ends);
+    let stream = TcpStream::connect(gateway.address).await.unwrap();
+    (Client::default().connect(stream, peer, PATIENCE).await.unwrap(), packets)
 }

@@ -1,11 +1,5 @@
 //! Many connections that have authenticated.
 
-use std::sync::Arc;
-
-use russh::{
-    client::{AuthResult, Config, Handle, connect},
-    keys::PrivateKeyWithHashAlg,
-};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::Child,
@@ -14,7 +8,7 @@ use tokio::{
 
 use super::{
     ALICE, API, Behaviour, Duration, Gateway, MALLORY, Options, PATIENCE,
-    gateway::{client::Said, key, stranger::Anybody},
+    gateway::{client::Said, stranger::Idle},
     public,
 };
 
@@ -88,14 +82,6 @@ async fn who_comes_when_the_gateway_is_full_is_told_so() {
     until_there_is_room(&gateway, &[API, "exit 0"]).await;
 }
 
-async fn jumper(gateway: &Gateway, seed: u8) -> Handle<Anybody> {
-    let mut client = connect(Arc::new(Config::default()), gateway.address, Anybody).await.unwrap();
-    let key = PrivateKeyWithHashAlg::new(Arc::new(key(seed)), None);
-    let result = client.authenticate_publickey("jump", key).await.unwrap();
-    assert!(matches!(result, AuthResult::Success));
-    client
-}
-
 #[tokio::test]
 async fn whoever_may_jump_and_does_not_gives_way_as_those_who_have_not_authenticated() {
     let mut options = Options::default();
@@ -106,7 +92,7 @@ async fn whoever_may_jump_and_does_not_gives_way_as_those_who_have_not_authentic
     let mut jumps = stays(&gateway, &["-J", "jump@gw", "root@api.team-a"]).await;
     let mut idle = Vec::new();
     for _ in 0..4 {
-        idle.push(jumper(&gateway, MALLORY).await);
+        idle.push(Idle::log_in(&gateway, "jump", MALLORY).await);
     }
     let given_way = async {
         while idle.iter().filter(|client| client.is_closed()).count() < 2 {

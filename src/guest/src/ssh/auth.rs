@@ -8,14 +8,14 @@ use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use russh::server::{Auth, Handler, PublicKeyOffer, Session, VerifiedPublicKey};
 use sparks_proto::{SparkName, SshServer};
-use sparks_ssh::TransportEnds;
 use sparks_ssh::keys::{self, AuthorizedKey, Permissions};
-use sparks_ssh::transport::{Certificate, HashAlg, PublicKey};
-use tokio::sync::oneshot;
+use sparks_ssh::transport::{
+    Acceptance, Authenticator, Certificate, Credential, HashAlg, PublicKey, Reason, Verdict,
+};
+use sparks_ssh::{Packets, queues};
 
-use super::account::{self, Closed};
+use super::account;
 use super::config;
 use crate::users::User;
 use crate::{log, reception};
@@ -53,11 +53,11 @@ impl Policy {
         Self { anybody: true, ..Self::default() }
     }
 
-    /// What an offer would allow, once the client has proven to hold its secret key.
-    fn offer(&self, user: &str, offer: &PublicKeyOffer<'_>, now: u64, peer: IpAddr) -> Result<By, Refusal> {
-        match offer.certificate {
-            Some(certificate) => self.certificate(user, certificate, now, peer),
-            None => self.key(offer.public_key, now, peer),
+    /// What a credential allows, once the client has proven to hold its secret key.
+    fn by(&self, user: &str, credential: &Credential, now: u64, peer: IpAddr) -> Result<By, Refusal> {
+        match credential {
+            Credential::Certificate(certificate) => self.certificate(user, certificate, now, peer),
+            Credential::Key(key) => self.key(key, now, peer),
         }
     }
 
@@ -168,50 +168,41 @@ pub struct Admission {
     pub by: By,
 }
 
-/// What becomes of somebody who has authenticated.
-pub type Judgement = Result<Admission, Closed>;
-
 /// The transport's questions.
 pub struct Door {
     policy: Policy,
     peer: Option<IpAddr>,
-    judgement: Option<Judgement>,
-    told: Option<oneshot::Sender<Judgement>>,
-    ends: Option<TransportEnds>,
 }
 
 impl Door {
-    /// A door with that policy for somebody from that address, if by TCP. Once somebody has authenticated, it says whom it
-    /// lets in, if anybody, and joins the ends with the transport.
-    pub fn new(
-        policy: Policy,
-        peer: Option<IpAddr>,
-        ends: TransportEnds,
-    ) -> (Self, oneshot::Receiver<Judgement>) {
-        let (told, admitted) = oneshot::channel();
-        (Self { policy, peer, judgement: None, told: Some(told), ends: Some(ends) }, admitted)
+    /// A door with that policy for somebody from that address, if by TCP.
+    pub fn new(policy: Policy, peer: Option<IpAddr>) -> Self {
+        Self { policy, peer }
     }
 
-    fn judge(&mut self, user: &str, by: Result<By, Refusal>) -> Auth {
+    fn judge(self, user: &str, by: Result<By, Refusal>) -> Verdict<Self> {
         let by = match by {
             Ok(by) => by,
             Err(why) => return self.refuse(user, &why),
         };
         match account::open(user) {
             // The gateway has words of its own for its client.
-            Err(closed) if matches!(by, By::Gateway) => return self.refuse(user, &closed),
+            Err(closed) if matches!(by, By::Gateway) => self.refuse(user, &closed),
             Err(closed) => {
                 self.log(user, &closed);
-                self.judgement = Some(Err(closed));
+                Verdict::SentAway(Reason::NoMoreAuthMethods, closed.to_string())
             }
-            Ok(user) => self.judgement = Some(Ok(Admission { user, by })),
+            Ok(user) => {
+                let (ends, packets) = queues();
+                let identity = (Admission { user, by }, packets);
+                Verdict::Accepted(Acceptance { identity, ends, banner: None })
+            }
         }
-        Auth::Accept
     }
 
-    fn refuse(&self, user: &str, why: &dyn Display) -> Auth {
+    fn refuse(self, user: &str, why: &dyn Display) -> Verdict<Self> {
         self.log(user, why);
-        Auth::reject()
+        Verdict::Refused(self)
     }
 
     /// Not for `kubectl exec`, whose log its client sees.
@@ -222,8 +213,9 @@ impl Door {
     }
 
     /// A client and its `ssh --admit` come by different ways: the key of one who is here may have been admitted since.
-    async fn hear_of(&mut self, key: &PublicKey) {
-        if self.policy.key(key, now(), self.peer()).is_err()
+    async fn hear_of(&mut self, credential: &Credential) {
+        if let Credential::Key(key) = credential
+            && self.policy.key(key, now(), self.peer()).is_err()
             && let Ok(server) = reception::ask().await
         {
             self.policy.admitted = config::bare_keys(&server.admitted_keys);
@@ -239,53 +231,25 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-impl Handler for Door {
-    type Error = russh::Error;
+impl Authenticator for Door {
+    /// What it got in by, and its packets.
+    type Identity = (Admission, Packets);
 
-    async fn auth_none(&mut self, user: &str) -> Result<Auth, Self::Error> {
+    async fn nothing(self, user: &str) -> Verdict<Self> {
         // Every client asks for this first, to learn what there is; it is no attempt.
-        if !self.policy.anybody {
-            return Ok(Auth::reject());
-        }
-        Ok(self.judge(user, Ok(By::exec())))
+        if self.policy.anybody { self.judge(user, Ok(By::exec())) } else { Verdict::Refused(self) }
     }
 
-    async fn auth_publickey_offered(
-        &mut self,
-        user: &str,
-        offer: PublicKeyOffer<'_>,
-    ) -> Result<Auth, Self::Error> {
-        if offer.certificate.is_none() {
-            self.hear_of(offer.public_key).await;
-        }
+    async fn offered(&mut self, user: &str, credential: Credential) -> bool {
+        self.hear_of(&credential).await;
         // Whether there is such a user is looked at only once the secret key is proven.
-        let offered = self.policy.offer(user, &offer, now(), self.peer());
-        Ok(offered.map_or_else(|why| self.refuse(user, &why), |_| Auth::Accept))
+        let offered = self.policy.by(user, &credential, now(), self.peer());
+        offered.inspect_err(|why| self.log(user, why)).is_ok()
     }
 
-    async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
-        self.hear_of(key.public_key).await;
-        let by = self.policy.key(key.public_key, now(), self.peer());
-        Ok(self.judge(user, by))
-    }
-
-    async fn auth_openssh_certificate(
-        &mut self,
-        user: &str,
-        certificate: &Certificate,
-    ) -> Result<Auth, Self::Error> {
-        let by = self.policy.certificate(user, certificate, now(), self.peer());
-        Ok(self.judge(user, by))
-    }
-
-    async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
-        if let (Some(judgement), Some(told), Some((received, to_send))) =
-            (self.judgement.take(), self.told.take(), self.ends.take())
-        {
-            session.take_over(received, to_send);
-            // Who isn't listened to any more learns it by the ends.
-            let _ = told.send(judgement);
-        }
-        Ok(())
+    async fn proven(mut self, user: &str, credential: Credential) -> Verdict<Self> {
+        self.hear_of(&credential).await;
+        let by = self.policy.by(user, &credential, now(), self.peer());
+        self.judge(user, by)
     }
 }

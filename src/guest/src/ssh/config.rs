@@ -2,10 +2,10 @@
 
 use std::io;
 
-use russh::keys::Algorithm;
 use sparks_proto::SshServer;
 use sparks_ssh::keys::{self, AuthorizedKey, LineError};
-use sparks_ssh::transport::{PrivateKey, PublicKey};
+use sparks_ssh::transport::ssh_key::private::Ed25519Keypair;
+use sparks_ssh::transport::{Algorithm, PrivateKey, PublicKey};
 
 use crate::log;
 
@@ -37,8 +37,7 @@ pub fn read() -> Result<SshServer, ConfigError> {
 /// [`ConfigError::HostKey`].
 pub fn host_key(server: &SshServer) -> Result<PrivateKey, ConfigError> {
     let seed = seed(&server.host_key).ok_or(ConfigError::HostKey)?;
-    let pair = russh::keys::ssh_key::private::Ed25519Keypair::from_seed(&seed);
-    Ok(PrivateKey::from(pair))
+    Ok(PrivateKey::from(Ed25519Keypair::from_seed(&seed)))
 }
 
 fn seed(hex: &str) -> Option<[u8; 32]> {

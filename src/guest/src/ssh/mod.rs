@@ -53,7 +53,7 @@ pub enum SshError {
     Config(#[from] config::ConfigError),
     /// The transport failed.
     #[error("the connection ended: {0}")]
-    Transport(#[from] russh::Error),
+    Transport(#[from] sparks_ssh::transport::TransportError),
     /// The gateway did not say who comes.
     #[error("the gateway did not say who comes: {0}")]
     Context(#[from] sparks_ssh::context::ContextError),

@@ -2,18 +2,16 @@
 
 use std::net::{SocketAddr, TcpStream as StdStream};
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
-use russh::Disconnect;
-use russh::server::{Config, Handle, RunningSession};
 use sparks_proto::SshServer;
+use sparks_ssh::Packets;
 use sparks_ssh::context::Context;
 use sparks_ssh::keys::Permissions;
 use sparks_ssh::mux::{Connection, Limits};
-use sparks_ssh::{Packets, transport};
+use sparks_ssh::transport::{Entered, Farewell, Methods, Reason, Server, Session, tune};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -26,6 +24,12 @@ use crate::{log, reception};
 
 /// How long the last packets may take to leave once the connection has ended.
 const FAREWELL: Duration = Duration::from_secs(30);
+
+/// How clients log in by TCP.
+const KEYS: Methods = Methods::Keys { attempts: 10 };
+
+/// A client may take as long as it likes to log in: a person is asked for a passphrase meanwhile.
+const UNHURRIED: Duration = Duration::MAX;
 
 /// What the context of a gateway may take to arrive; it is on its way when the gateway has logged in.
 const CONTEXT: Duration = Duration::from_secs(30);
@@ -44,20 +48,18 @@ pub async fn serve(entrance: Entrance) -> Result<(), SshError> {
             let socket = TcpStream::from_std(socket)?;
             let addresses =
                 Addresses { client: canonical(socket.peer_addr()?), server: canonical(socket.local_addr()?) };
-            transport::tune(&socket)?;
-            speak(socket, configuration(&server)?, Policy::of(&server), Some(addresses)).await
+            tune(&socket)?;
+            speak(socket, transport(&server, KEYS)?, Policy::of(&server), Some(addresses)).await
         }
         Entrance::Stdio => {
             let server = reception::ask().await?;
-            let mut config = configuration(&server)?;
-            config.methods = (&[russh::MethodKind::None][..]).into();
-            speak(Descriptor::stdio()?, config, Policy::anybody(), None).await
+            speak(Descriptor::stdio()?, transport(&server, Methods::Nothing)?, Policy::anybody(), None).await
         }
     }
 }
 
-fn configuration(server: &SshServer) -> Result<Config, SshError> {
-    Ok(transport::server_config(vec![config::host_key(server)?], Vec::new()))
+fn transport(server: &SshServer, methods: Methods) -> Result<Server, SshError> {
+    Ok(Server::new(vec![config::host_key(server)?], Vec::new(), methods))
 }
 
 /// An IPv4 address as such, and not as the IPv6 address that a socket of both families has for it.
@@ -67,53 +69,32 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 
 async fn speak(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    config: Config,
+    server: Server,
     policy: Policy,
     addresses: Option<Addresses>,
 ) -> Result<(), SshError> {
-    let (ends, packets) = sparks_ssh::queues();
-    let (door, admitted) = Door::new(policy, addresses.map(|both| both.client.ip()), ends);
-    let mut session = pin!(russh::server::run_stream(Arc::new(config), stream, door).await?);
-    let admission = tokio::select! {
-        ended = session.as_mut() => return Ok(ended?),
-        admission = admitted => admission,
-    };
-    match admission {
-        Ok(Ok(admission)) => admit(admission, packets, addresses, session.as_mut()).await,
-        Ok(Err(closed)) => {
-            let (handle, reason) = (session.handle(), Disconnect::NoMoreAuthMethodsAvailable);
-            disconnect(&handle, reason, &closed.to_string(), FAREWELL, session).await;
-            // Not before: without its packets, the transport ends by itself.
-            drop(packets);
-            Ok(())
-        }
-        // The transport has ended without a login.
-        Err(_) => Ok(session.await?),
-    }
+    let door = Door::new(policy, addresses.map(|both| both.client.ip()));
+    let Some(entered) = server.accept(stream, door, UNHURRIED).await? else { return Ok(()) };
+    let Entered { mut session, farewell, identity: (admission, packets) } = entered;
+    admit(admission, packets, addresses, &mut session, &farewell).await
 }
 
-/// Ends the transport with a sentence for the client, and waits so long for the end of what depends on it.
-async fn disconnect<T>(
-    handle: &Handle,
-    reason: Disconnect,
-    sentence: &str,
-    patience: Duration,
-    end: impl Future<Output = T>,
-) {
+/// Ends the transport with a sentence for the client, and waits for the end of what depends on it.
+async fn disconnect<T>(farewell: &Farewell, end: impl Future<Output = T>) {
     let said = async {
-        if handle.disconnect(reason, sentence.to_owned(), String::new()).await.is_ok() {
-            end.await;
-        }
+        farewell.say(Reason::ByApplication, stop::SENTENCE).await;
+        end.await;
     };
     // Who doesn't hear of it sees that the connection is closed.
-    let _ = tokio::time::timeout(patience, said).await;
+    let _ = tokio::time::timeout(stop::PATIENCE, said).await;
 }
 
 async fn admit(
     Admission { user, by }: Admission,
     mut packets: Packets,
     addresses: Option<Addresses>,
-    session: Pin<&mut RunningSession<Door>>,
+    session: &mut Session,
+    farewell: &Farewell,
 ) -> Result<(), SshError> {
     let by_tcp = addresses.is_some();
     let Some((permissions, key, addresses)) = identify(by, &mut packets, addresses).await? else {
@@ -127,11 +108,11 @@ async fn admit(
     process::become_user(&user)?;
     let (requests, opener, driver) = Connection::start(packets, Limits::default());
     let login = Rc::new(Login { user, permissions, opener, addresses });
-    let (mut stop, handle) = (Stop::listen()?, session.handle());
+    let mut stop = Stop::listen()?;
     let mut life = pin!(async {
         connection::serve(requests, driver, login).await?;
         // The packets are out of our hands, and the transport sends what it has.
-        match tokio::time::timeout(FAREWELL, session).await {
+        match tokio::time::timeout(FAREWELL, session.ended()).await {
             Ok(ended) => Ok(ended?),
             Err(_) => Ok(()),
         }
@@ -139,7 +120,7 @@ async fn admit(
     tokio::select! {
         ended = life.as_mut() => ended,
         () = stop.asked() => {
-            disconnect(&handle, Disconnect::ByApplication, stop::SENTENCE, stop::PATIENCE, life).await;
+            disconnect(farewell, life).await;
             Ok(())
         }
     }

@@ -3,7 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::fs::File;
-use std::io::{Seek, Write};
+use std::io::{Read, Seek, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
@@ -14,9 +14,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use russh::keys::ssh_key::private::Ed25519Keypair;
-use russh::keys::{Algorithm, PrivateKey};
 use sparks_proto::SshServer;
+use sparks_ssh::transport::PrivateKey;
+use sparks_ssh::transport::ssh_key::{LineEnding, private::Ed25519Keypair};
 
 pub mod peer;
 pub mod terminal;
@@ -200,8 +200,10 @@ fn connect(stream: TcpStream, server: &SshServer, script: &str, log: &File) -> C
 
 /// Makes a key pair for the client and returns its public half.
 pub fn new_key(path: &Path) -> String {
-    let key = PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).unwrap();
-    key.write_openssh_file(path, russh::keys::ssh_key::LineEnding::LF).unwrap();
+    let mut seed = [0; 32];
+    File::open("/dev/urandom").unwrap().read_exact(&mut seed).unwrap();
+    let key = PrivateKey::from(Ed25519Keypair::from_seed(&seed));
+    key.write_openssh_file(path, LineEnding::LF).unwrap();
     let public = key.public_key().to_openssh().unwrap();
     let mut name = path.as_os_str().to_owned();
     name.push(".pub");

@@ -2,16 +2,14 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::path::Path;
-use std::sync::Arc;
 
-use russh::keys::ssh_key::private::Ed25519Keypair;
-use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, load_secret_key};
 use sparks_ssh::mux::{Channel, Connection, Limits, Opener};
-use sparks_ssh::transport::{Dialer, client_config};
+use sparks_ssh::transport::ssh_key::private::Ed25519Keypair;
+use sparks_ssh::transport::{Client, Peer as Transport, PrivateKey, Session as Login};
 use sparks_ssh::wire::{ChannelKind, RequestKind};
 use tokio::net::TcpStream;
 
-use super::Sshd;
+use super::{PATIENCE, Sshd};
 
 /// A login.
 pub struct Peer {
@@ -19,7 +17,7 @@ pub struct Peer {
     pub opener: Opener,
     /// What the server asks.
     pub connection: Connection,
-    _handle: russh::client::Handle<Dialer>,
+    _login: Login,
 }
 
 impl Peer {
@@ -27,18 +25,17 @@ impl Peer {
     pub async fn login(sshd: &Sshd, key: &Path, first: Option<bytes::Bytes>) -> Self {
         let host_key = PrivateKey::from(Ed25519Keypair::from_seed(&[7; 32]));
         let (ends, packets) = sparks_ssh::queues();
-        let dialer = Dialer::new(vec![host_key.public_key().clone()], ends);
+        let transport = Transport::new(host_key.public_key().clone(), ends);
         let stream = TcpStream::connect(("127.0.0.1", sshd.port)).await.unwrap();
-        let mut handle =
-            russh::client::connect_stream(Arc::new(client_config()), stream, dialer).await.unwrap();
-        let key = PrivateKeyWithHashAlg::new(Arc::new(load_secret_key(key, None).unwrap()), None);
-        assert!(handle.authenticate_publickey("root", key).await.unwrap().success());
+        let stranger = Client::default().connect(stream, transport, PATIENCE).await.unwrap();
+        let key = PrivateKey::read_openssh_file(key).unwrap();
+        let login = stranger.log_in("root", key.into()).await.unwrap();
         if let Some(first) = first {
             packets.outgoing.send(first).await.unwrap();
         }
         let (connection, opener, driver) = Connection::start(packets, Limits::default());
         tokio::spawn(driver.run());
-        Self { opener, connection, _handle: handle }
+        Self { opener, connection, _login: login }
     }
 
     /// Opens a session.

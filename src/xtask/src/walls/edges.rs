@@ -26,21 +26,21 @@ const ROOMS: [Room; 14] = [
         client: false,
     },
     Room { package: "sparks-ssh", rooms: &[], never: &["kube", "k8s-openapi"], client: false },
-    Room { package: "sparks-ops", rooms: &[], never: &["russh"], client: true },
+    Room { package: "sparks-ops", rooms: &[], never: &[], client: true },
     Room {
         package: "sparks-controller",
         rooms: &["sparks-api", "sparks-plan", "sparks-ops"],
-        never: &["russh"],
+        never: &[],
         client: true,
     },
-    Room { package: "sparks-host", rooms: &[], never: &["kube", "k8s-openapi", "russh"], client: false },
+    Room { package: "sparks-host", rooms: &[], never: &["kube", "k8s-openapi"], client: false },
     Room {
         package: "sparks-node",
         rooms: &["sparks-api", "sparks-plan", "sparks-host", "sparks-ops", "sparks-proto"],
-        never: &["russh"],
+        never: &[],
         client: true,
     },
-    Room { package: "sparks-proto", rooms: &[], never: &["kube", "k8s-openapi", "russh"], client: false },
+    Room { package: "sparks-proto", rooms: &[], never: &["kube", "k8s-openapi"], client: false },
     Room {
         package: "sparks-guest",
         rooms: &["sparks-proto", "sparks-ssh"],
@@ -53,11 +53,14 @@ const ROOMS: [Room; 14] = [
         never: &[],
         client: true,
     },
-    Room { package: "spark-client", rooms: &["sparks-api"], never: &["russh"], client: true },
+    Room { package: "spark-client", rooms: &["sparks-api"], never: &[], client: true },
     Room { package: "sparks-cli", rooms: &["sparks-api", "spark-client"], never: &[], client: true },
     Room { package: "sparks-tests", rooms: &["sparks-api", "spark-client"], never: &[], client: true },
     Room { package: "xtask", rooms: &["sparks-api"], never: &["tokio"], client: false },
 ];
+
+/// Crates that one room alone may import, in tests too: the others have what it makes of them.
+const ONE_ROOM_EACH: [(&str, &str); 1] = [("russh", "sparks-ssh")];
 
 /// Features of kube that bring no client with them.
 const TYPES_ONLY: [&str; 3] = ["derive", "admission", "jsonpatch"];
@@ -88,6 +91,9 @@ fn edge(room: &Room, dependency: &Value) -> Option<String> {
     let is_room = dependency["path"].is_string();
     if is_room {
         return (!room.rooms.contains(&target)).then(|| format!("{name} must not import the room {target}"));
+    }
+    if let Some((_, owner)) = ONE_ROOM_EACH.iter().find(|(one, owner)| *one == target && *owner != name) {
+        return Some(format!("{name} must not import {target}: that is {owner}'s"));
     }
     if dependency["kind"] == "dev" {
         return None;
@@ -160,6 +166,15 @@ mod tests {
     fn a_forbidden_crate_is_allowed_in_tests_only() {
         assert_eq!(broken("sparks-api", json!({"name": "tokio"})).len(), 1);
         assert!(broken("sparks-api", json!({"name": "tokio", "kind": "dev"})).is_empty());
+    }
+
+    #[test]
+    fn what_one_room_alone_may_import_no_other_one_imports_in_its_tests_either() {
+        assert!(broken("sparks-ssh", json!({"name": "russh"})).is_empty());
+        assert_eq!(
+            broken("sparks-gateway", json!({"name": "russh", "kind": "dev"})),
+            ["sparks-gateway must not import russh: that is sparks-ssh's"]
+        );
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Whose files these are: all that is in this repository is ours. Code of others comes by cargo and Go, and what it lacks is a
-//! patch in `docs/upstream`.
+//! patch in `docs/upstream`, of which there may not be many.
 
 use std::{fs, path::Path, process::Command};
 
@@ -13,6 +13,10 @@ const HOMES: [(&str, &[&str]); 4] =
     [("rs", &["src/", "tests/"]), ("go", &["cluster/tools/"]), ("c", &["cluster/pause/"]), ("sh", &[""])];
 const LANGUAGES: [&str; 17] =
     ["rs", "go", "c", "sh", "h", "cc", "cpp", "hpp", "s", "py", "js", "ts", "java", "rb", "pl", "zig", "lua"];
+
+/// Where patches are, and how many lines they may have together: more would be a fork.
+const PATCHES: &str = "docs/upstream/";
+const MOST_PATCH_LINES: usize = 1400;
 
 /// What others begin their files with; ours have one LICENSE for all.
 const CLAIMS: [&str; 4] = ["copyright", "spdx-license-identifier", "licensed under", "all rights reserved"];
@@ -28,12 +32,27 @@ pub fn check(root: &Path) -> anyhow::Result<Vec<String>> {
         .context("running git ls-files")?;
     anyhow::ensure!(output.status.success(), "git ls-files: {}", String::from_utf8_lossy(&output.stderr));
     let paths = String::from_utf8(output.stdout).context("reading the names of files")?;
-    let files = paths.split_terminator('\0').filter_map(|path| {
+    let (mut broken, mut patch_lines) = (Vec::new(), 0);
+    for path in paths.split_terminator('\0') {
         // What was removed and not yet committed is still listed.
-        let content = fs::read(root.join(path)).ok()?;
-        file(path, &String::from_utf8_lossy(&content))
-    });
-    Ok(files.collect())
+        let Ok(content) = fs::read(root.join(path)) else { continue };
+        let text = String::from_utf8_lossy(&content);
+        broken.extend(file(path, &text));
+        if extension(path) == Some("patch") {
+            patch_lines += text.lines().count();
+        }
+    }
+    broken.extend(too_long(patch_lines));
+    Ok(broken)
+}
+
+fn too_long(patch_lines: usize) -> Option<String> {
+    (patch_lines > MOST_PATCH_LINES)
+        .then(|| format!("the patches in {PATCHES} have {patch_lines} lines; at most {MOST_PATCH_LINES}"))
+}
+
+fn extension(path: &str) -> Option<&str> {
+    Path::new(path).extension()?.to_str()
 }
 
 /// Why a file seems to be somebody else's, if it does.
@@ -41,8 +60,10 @@ fn file(path: &str, text: &str) -> Option<String> {
     if let Some(folder) = path.split('/').find(|folder| FOLDERS_OF_OTHERS.contains(folder)) {
         return Some(format!("{path} is in a folder {folder}: code of others is no part of this repository"));
     }
-    let extension = Path::new(path).extension().and_then(|extension| extension.to_str());
-    if let Some(language) = extension.filter(|extension| LANGUAGES.contains(extension))
+    if matches!(extension(path), Some("patch" | "diff")) && !path.starts_with(PATCHES) {
+        return Some(format!("{path} changes code of others: that is in {PATCHES}, with its reason"));
+    }
+    if let Some(language) = extension(path).filter(|extension| LANGUAGES.contains(extension))
         && !homes(language).iter().any(|home| path.starts_with(home))
     {
         let homes = if homes(language).is_empty() { "nowhere".into() } else { homes(language).join(" and ") };
@@ -93,6 +114,14 @@ mod tests {
         for path in ["russh/src/lib.rs", "src/host/src/a.c", "make/tool.py", "docs/upstream/new.rs"] {
             assert!(file(path, "").is_some(), "{path}");
         }
+    }
+
+    #[test]
+    fn patches_are_where_their_reasons_are_and_not_many() {
+        assert_eq!(file("docs/upstream/russh-1-a.patch", "--- a/src/msg.rs\n"), None);
+        assert!(file("src/ssh/russh.patch", "").is_some());
+        assert_eq!(too_long(MOST_PATCH_LINES), None);
+        assert!(too_long(MOST_PATCH_LINES + 1).is_some());
     }
 
     #[test]

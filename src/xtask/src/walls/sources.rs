@@ -10,6 +10,9 @@ const MOST_LINES: usize = 500;
 /// Rooms that may contain `unsafe`: they speak to the kernel.
 const MAY_BE_UNSAFE: [&str; 2] = ["src/host/", "src/guest/"];
 
+/// A crate whose names are used in these files alone.
+const RUSSH: (&str, &str) = ("russh", "src/ssh/src/transport");
+
 /// What would make a plan depend on more than its arguments.
 const IMPURE: [&str; 9] = [
     "std::fs",
@@ -64,6 +67,13 @@ fn file(path: &str, text: &str) -> Vec<String> {
             for word in IMPURE.iter().filter(|w| has_word(code(line), w)) {
                 broken.push(format!("{path}:{number} uses {word}: a plan is a function of its arguments"));
             }
+        }
+    }
+    let (russh, home) = RUSSH;
+    if !path.starts_with(home) {
+        let name = format!("{russh}::");
+        for (number, _) in (1..).zip(text.lines()).filter(|(_, line)| has_word(code(line), &name)) {
+            broken.push(format!("{path}:{number} names {russh}: only {home} may"));
         }
     }
     if !MAY_BE_UNSAFE.iter().any(|room| path.starts_with(room)) {
@@ -142,6 +152,18 @@ mod tests {
             ["src/plan/src/a.rs:1 uses Timestamp::now: a plan is a function of its arguments"]
         );
         assert!(file("src/node/src/a.rs", text).is_empty());
+    }
+
+    #[test]
+    fn russh_is_named_in_the_transport_only() {
+        let name = RUSSH.0;
+        let text = format!("use {name}::client;\n// {name}::client\nlet error: my_{name}::Error;\n");
+        assert_eq!(
+            file("src/gateway/src/ssh/a.rs", &text),
+            ["src/gateway/src/ssh/a.rs:1 names russh: only src/ssh/src/transport may"]
+        );
+        assert_eq!(file("src/guest/tests/a.rs", &text).len(), 1);
+        assert!(file("src/ssh/src/transport/a.rs", &text).is_empty());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! It is a process of its own that runs as the user, reads requests from standard input and writes replies to standard
 //! output. So the user's rights are what bounds it, and nothing else has to.
 //!
-//! Not the crate russh-sftp: its paths are text, and those of a file system are bytes.
+//! None of the crates that there are: their paths are text, and those of a file system are bytes.
 
 mod attributes;
 mod copy;

@@ -5,18 +5,12 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use russh::{
-    client,
-    keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate, ssh_key::private::Ed25519Keypair},
-    server::{self, Auth, Handler, Session, VerifiedPublicKey},
-};
-use sparks_ssh::{
-    Packets, TransportEnds, queues,
-    transport::{Dialer, Guard, PrivateKey, client_config, tune},
-};
+use russh::{client as russh_client, keys::PublicKeyOrCertificate, server as russh_server};
+use ssh_key::private::Ed25519Keypair;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -24,25 +18,50 @@ use tokio::{
     task::JoinHandle,
 };
 
+use crate::{
+    Packets, TransportEnds, queues,
+    transport::{
+        Acceptance, Authenticator, Client, Credential, LoginError, Methods, Peer, PrivateKey, Server,
+        TransportError, Verdict, algorithms, error::failed, tune,
+    },
+};
+
 const HOST: u8 = 1;
 const USER: u8 = 2;
+
+/// Longer than any login takes here.
+pub const WITHIN: Duration = Duration::from_secs(60);
 
 /// One side: its packets, and its session's end.
 pub struct Side {
     pub packets: Packets,
-    pub end: JoinHandle<Result<(), russh::Error>>,
+    pub end: JoinHandle<Result<(), TransportError>>,
 }
 
 pub fn key(seed: u8) -> PrivateKey {
     PrivateKey::from(Ed25519Keypair::from_seed(&[seed; 32]))
 }
 
-pub fn user() -> PrivateKeyWithHashAlg {
-    PrivateKeyWithHashAlg::new(Arc::new(key(USER)), None)
+pub fn user() -> Arc<PrivateKey> {
+    Arc::new(key(USER))
 }
 
-pub fn server_config() -> server::Config {
-    sparks_ssh::transport::server_config(vec![key(HOST)], vec![])
+/// A server with a configuration that differs a little.
+pub fn server_with(change: impl Fn(&mut russh_server::Config)) -> Server {
+    Server::with(|| {
+        let mut config = algorithms::server(vec![key(HOST)], vec![]);
+        change(&mut config);
+        config
+    })
+}
+
+pub fn client_config() -> russh_client::Config {
+    algorithms::client()
+}
+
+/// The usual server.
+pub fn usual() -> Server {
+    Server::new(vec![key(HOST)], vec![], Methods::Keys { attempts: 10 })
 }
 
 /// Two ends of a connection over the loopback.
@@ -56,77 +75,85 @@ pub async fn tcp() -> (TcpStream, TcpStream) {
     (accepted, dialled)
 }
 
-/// A server that lets the one user in.
-#[derive(Default)]
-pub struct Server {
-    pub ends: Option<TransportEnds>,
+/// Lets the one user in.
+pub struct OneUser {
+    pub ends: TransportEnds,
     pub banner: Option<String>,
-    pub guard: Option<Guard>,
 }
 
-impl Server {
-    pub fn run<S>(self, config: server::Config, stream: S) -> JoinHandle<Result<(), russh::Error>>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        tokio::spawn(async move { server::run_stream(config.into(), stream, self).await?.await })
+impl OneUser {
+    /// Without a banner, and whose packets nobody exchanges.
+    pub fn alone() -> Self {
+        Self { ends: queues().0, banner: None }
     }
 }
 
-impl Handler for Server {
-    type Error = russh::Error;
+impl Authenticator for OneUser {
+    type Identity = ();
 
-    async fn auth_publickey(&mut self, _: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, Self::Error> {
-        let known = key.public_key.key_data() == self::key(USER).public_key().key_data();
-        Ok(if known { Auth::Accept } else { Auth::reject() })
+    async fn nothing(self, _: &str) -> Verdict<Self> {
+        Verdict::Refused(self)
     }
 
-    async fn auth_success_banner(&mut self) -> Result<Option<String>, Self::Error> {
-        Ok(self.banner.take())
+    async fn offered(&mut self, _: &str, _: Credential) -> bool {
+        true
     }
 
-    async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
-        if let Some(guard) = self.guard.take() {
-            guard.authenticated();
+    async fn proven(self, _: &str, credential: Credential) -> Verdict<Self> {
+        match credential {
+            Credential::Key(known) if known.key_data() == key(USER).public_key().key_data() => {
+                Verdict::Accepted(Acceptance { identity: (), ends: self.ends, banner: self.banner })
+            }
+            _ => Verdict::Refused(self),
         }
-        if let Some((received, to_send)) = self.ends.take() {
-            session.take_over(received, to_send);
-        }
-        Ok(())
     }
+}
+
+/// Runs a server's session to its end.
+pub fn serve<S>(server: Server, stream: S, user: OneUser) -> JoinHandle<Result<(), TransportError>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    tokio::spawn(async move {
+        match server.accept(stream, user, WITHIN).await? {
+            Some(mut entered) => entered.session.ended().await,
+            None => Ok(()),
+        }
+    })
 }
 
 /// A server that is running when this returns, and a future for its side.
-pub fn server<S>(config: server::Config, stream: S, handler: Server) -> impl Future<Output = Side>
+pub fn server<S>(server: Server, stream: S) -> impl Future<Output = Side>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (ends, packets) = queues();
-    let end = Server { ends: Some(ends), ..handler }.run(config, stream);
+    let end = serve(server, stream, OneUser { ends, banner: None });
     async { Side { packets, end } }
 }
 
 /// A client that logs in and runs until its session ends.
-pub fn dial<S>(config: client::Config, stream: S, ends: TransportEnds) -> JoinHandle<Result<(), russh::Error>>
+pub fn dial<S>(
+    config: russh_client::Config,
+    stream: S,
+    ends: TransportEnds,
+) -> JoinHandle<Result<(), TransportError>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    run_client(config, stream, Dialer::new(vec![key(HOST).public_key().clone()], ends))
-}
-
-fn run_client<H, S>(config: client::Config, stream: S, handler: H) -> JoinHandle<Result<(), russh::Error>>
-where
-    H: client::Handler<Error = russh::Error> + 'static,
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+    let client = Client { config: config.into() };
+    let peer = Peer::new(key(HOST).public_key().clone(), ends);
     tokio::spawn(async move {
-        let mut client = client::connect_stream(config.into(), stream, handler).await?;
-        assert!(client.authenticate_publickey("api", user()).await?.success());
-        client.await
+        let login = async { client.connect(stream, peer, WITHIN).await?.log_in("api", user()).await };
+        match login.await {
+            Ok(mut session) => session.ended().await,
+            Err(LoginError::Transport(error)) => Err(error),
+            Err(error) => panic!("{error}"),
+        }
     })
 }
 
-pub async fn client<S>(config: client::Config, stream: S) -> Side
+pub async fn client<S>(config: russh_client::Config, stream: S) -> Side
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -140,12 +167,12 @@ where
     A: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     B: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let server = server(server_config(), a, Server::default());
+    let server = server(usual(), a);
     (client(client_config(), b).await, server.await)
 }
 
 /// A session must have ended cleanly.
-pub async fn wait(end: JoinHandle<Result<(), russh::Error>>) {
+pub async fn wait(end: JoinHandle<Result<(), TransportError>>) {
     end.await.expect("a session").expect("a clean end");
 }
 
@@ -210,24 +237,34 @@ async fn both_ways(packets: Packets, count: usize) {
 pub type Seen = Arc<Mutex<Vec<String>>>;
 
 /// A client that has yet to log in and tells what it sees.
-pub async fn recording<S>(stream: S, ends: TransportEnds) -> (Seen, client::Handle<Recorder>)
+pub async fn recording<S>(
+    config: russh_client::Config,
+    stream: S,
+    ends: TransportEnds,
+) -> (Seen, russh_client::Handle<Recorder>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let seen = Seen::default();
     let recorder = Recorder { seen: Arc::clone(&seen), ends: Some(ends) };
-    (seen, client::connect_stream(client_config().into(), stream, recorder).await.expect("connected"))
+    (seen, russh_client::connect_stream(config.into(), stream, recorder).await.expect("connected"))
+}
+
+/// Logs a recording client in.
+pub async fn log_in(client: &mut russh_client::Handle<Recorder>) {
+    let key = russh::keys::PrivateKeyWithHashAlg::new(user(), None);
+    assert!(client.authenticate_publickey("api", key).await.expect("an answer").success());
 }
 
 /// A client that logs in, runs until its session ends, and tells what it sees.
-pub fn recording_client<S>(config: client::Config, stream: S) -> (Seen, Side)
+pub async fn recording_client<S>(config: russh_client::Config, stream: S) -> (Seen, Side)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (ends, packets) = queues();
-    let seen = Seen::default();
-    let recorder = Recorder { seen: Arc::clone(&seen), ends: Some(ends) };
-    (seen, Side { packets, end: run_client(config, stream, recorder) })
+    let (seen, mut client) = recording(config, stream, ends).await;
+    log_in(&mut client).await;
+    (seen, Side { packets, end: tokio::spawn(async move { client.await.map_err(failed) }) })
 }
 
 pub struct Recorder {
@@ -235,7 +272,7 @@ pub struct Recorder {
     ends: Option<TransportEnds>,
 }
 
-impl client::Handler for Recorder {
+impl russh_client::Handler for Recorder {
     type Error = russh::Error;
 
     async fn check_server_key(&mut self, _: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
@@ -246,25 +283,53 @@ impl client::Handler for Recorder {
         &mut self,
         _: Option<&[u8]>,
         names: &russh::Names,
-        _: &mut client::Session,
+        _: &mut russh_client::Session,
     ) -> Result<(), Self::Error> {
         let mut seen = self.seen.lock().expect("seen");
         seen.extend(["key exchange".to_owned(), format!("cipher: {}", names.cipher.as_ref())]);
         Ok(())
     }
 
-    async fn auth_banner(&mut self, banner: &str, _: &mut client::Session) -> Result<(), Self::Error> {
+    async fn auth_banner(&mut self, banner: &str, _: &mut russh_client::Session) -> Result<(), Self::Error> {
         self.seen.lock().expect("seen").push(format!("banner: {banner}"));
         Ok(())
     }
 
-    async fn auth_succeeded(&mut self, session: &mut client::Session) -> Result<(), Self::Error> {
+    async fn auth_succeeded(&mut self, session: &mut russh_client::Session) -> Result<(), Self::Error> {
         self.seen.lock().expect("seen").push("success".to_owned());
         if let Some((received, to_send)) = self.ends.take() {
             session.take_over(received, to_send);
         }
         Ok(())
     }
+
+    async fn disconnected(
+        &mut self,
+        reason: russh_client::DisconnectReason<Self::Error>,
+    ) -> Result<(), Self::Error> {
+        if let russh_client::DisconnectReason::ReceivedDisconnect(told) = reason {
+            let told = format!("goodbye: {:?}, {}", told.reason_code, told.message);
+            self.seen.lock().expect("seen").push(told);
+        }
+        Ok(())
+    }
+}
+
+/// A KEXINIT in the clear, with these lists of names.
+pub fn kexinit(lists: [&str; 10]) -> Vec<u8> {
+    let mut payload = vec![20];
+    payload.extend([0; 16]);
+    for list in lists {
+        payload.extend((list.len() as u32).to_be_bytes());
+        payload.extend(list.as_bytes());
+    }
+    payload.extend([0; 5]);
+    let padding = 4 + (5 + payload.len() + 4).next_multiple_of(8) - (5 + payload.len() + 4);
+    let mut packet = ((1 + payload.len() + padding) as u32).to_be_bytes().to_vec();
+    packet.push(padding as u8);
+    packet.extend(payload);
+    packet.resize(packet.len() + padding, 0);
+    packet
 }
 
 /// A stream that fails once it is told so.
