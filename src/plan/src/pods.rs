@@ -186,6 +186,12 @@ pub fn is_on(pod: &Pod, name: &str) -> bool {
     node(pod).is_some_and(|node| node == name)
 }
 
+/// Whether the pod runs on this node, or will.
+#[must_use]
+pub fn is_for(pod: &Pod, name: &str) -> bool {
+    node(pod).or(wanted_node(pod)).is_some_and(|node| node == name)
+}
+
 /// The node that the pod was made for.
 #[must_use]
 pub fn wanted_node(pod: &Pod) -> Option<&String> {

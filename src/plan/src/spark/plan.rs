@@ -325,11 +325,16 @@ impl Draft<'_> {
         Ok(Progress::Ready(Reason::Running, "it runs".into()))
     }
 
-    /// The pod that is this Spark, or a new one. Further pods, which only a lost race can leave, are ended.
+    /// The pod that is this Spark, or a new one. Further pods are ended: a lost race can leave one, and a pass that
+    /// claimed a pod and came no further one on another node than the disks.
     fn pod(&mut self, live: &Volume) -> Result<Option<Known<Pod>>, Blocked> {
         let (ending, mut here): (Vec<_>, Vec<_>) =
             self.seen.pods.iter().cloned().partition(|pod| pods::is_ending(pod));
         self.end(ending.iter(), 0);
+        let node = &live.spec.node_name;
+        let (near, far): (Vec<_>, Vec<_>) = here.drain(..).partition(|pod| pods::is_for(pod, node));
+        self.end(far.iter(), 0);
+        here = near;
         let attached = live.spec.attachment.as_ref().map(|a| a.pod_uid.as_str());
         here.sort_by_key(|pod| (Some(pod.id.uid.as_str()) != attached, pod.id.name.clone()));
         let mut here = here.iter();

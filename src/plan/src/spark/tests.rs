@@ -312,6 +312,18 @@ fn of_two_claimed_pods_the_attached_one_stays() {
 }
 
 #[test]
+fn a_pod_on_another_node_than_the_disks_is_ended_and_never_attached() {
+    let mut seen = running(from_image());
+    let far = pod("far", spark_labels(&seen.spark), "n2", true);
+    let kept = volume(&seen.spark, &base_name(), None);
+    set_volumes(&mut seen, vec![kept]);
+    (seen.pods, seen.warm) = (vec![far], vec![warm("near", "n1")]);
+    let plan = plan(&seen);
+    assert!(plan.actions.iter().any(|a| matches!(a, Action::DeletePod(doomed) if &*doomed.id.name.name == "far")));
+    assert_eq!(updated_volumes(&plan)[0].spec.attachment.as_ref().unwrap().pod_name, "near");
+}
+
+#[test]
 fn a_stopped_spark_gives_up_its_pod_and_keeps_its_disks() {
     let stop = SparkSpec { lifecycle: Lifecycle { running: false, ..Default::default() }, ..from_image() };
     let mut seen = running(stop);
