@@ -12,4 +12,6 @@ pub mod progress;
 pub mod quantity;
 pub mod resources;
 pub mod spark;
+#[cfg(test)]
+mod standing_tests;
 pub mod volume;

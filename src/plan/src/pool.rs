@@ -184,7 +184,7 @@ fn status(seen: &Observed, alive: &[Arc<Pod>]) -> SparkPoolStatus {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use sparks_api::SparkPoolSpec;
 
@@ -192,10 +192,11 @@ mod tests {
         let spec = SparkPoolSpec { size, resources: None, node_selector: Default::default() };
         let mut pool = SparkPool::new("warm", spec);
         pool.metadata.uid = Some("uid".into());
+        pool.metadata.generation = Some(1);
         Arc::new(pool)
     }
 
-    fn observed(size: i32, there: usize) -> Observed {
+    pub(crate) fn observed(size: i32, there: usize) -> Observed {
         let pool = pool(size);
         let template = Template { guest_image: "guest".into() };
         let owner = pool.controller_owner_ref(&()).unwrap_or_default();

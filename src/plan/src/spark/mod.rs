@@ -15,7 +15,7 @@ mod source;
 mod ssh;
 mod status;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use action::{Action, Event, Plan};
 pub(crate) use attach::owner_labels;

@@ -136,6 +136,13 @@ pub(super) fn running(spec: SparkSpec) -> Observed {
     seen
 }
 
+/// A Spark, and the Volume with its disks.
+pub(crate) fn with_disks() -> (Spark, Volume) {
+    let spark = spark(from_image());
+    let volume = volume(&spark, &base_name(), None);
+    (spark, volume)
+}
+
 pub(super) fn set_status(seen: &mut Observed, status: SparkStatus) {
     let mut spark = (*seen.spark).clone();
     spark.status = Some(status);
