@@ -156,6 +156,18 @@ pub fn condition(object: &Value, kind: &str) -> Option<(String, String, String)>
     Some((text("status"), text("reason"), text("message")))
 }
 
+/// What kstatus and Argo CD say of each object of a list, by its kind and name.
+#[must_use]
+#[track_caller]
+pub fn verdicts(list: &str) -> Vec<((String, String), (String, String))> {
+    let scripts = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/argocd");
+    let said = run("kstatus", &["-argocd", scripts], list).ok();
+    let all: Vec<Value> = serde_json::from_str(&said).unwrap();
+    let text = |one: &Value, key: &str| one[key].as_str().unwrap_or_default().to_owned();
+    let pair = |one: &Value, a: &str, b: &str| (text(one, a), text(one, b));
+    all.iter().map(|one| (pair(one, "kind", "name"), pair(one, "kstatus", "health"))).collect()
+}
+
 /// Asks again until there is an answer.
 ///
 /// # Panics

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod forks;
+mod gitops;
 mod http;
 mod inside;
 mod installation;

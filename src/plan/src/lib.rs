@@ -21,3 +21,6 @@ pub mod stored;
 pub mod volume;
 pub mod watched;
 pub mod world;
+
+#[cfg(test)]
+mod standing_tests;

@@ -2,7 +2,7 @@
 
 mod look;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod watched;
 
 use std::time::Duration;

@@ -11,11 +11,12 @@ use crate::action::Write;
 fn pool(size: i32) -> Known<SparkPool> {
     let spec = SparkPoolSpec { size, resources: None, node_selector: Default::default() };
     let mut pool = SparkPool::new("warm", spec);
+    pool.metadata.generation = Some(1);
     (pool.metadata.uid, pool.metadata.namespace) = (Some("uid".into()), Some("team".into()));
     Known::of(pool).unwrap()
 }
 
-fn observed(size: i32, there: usize) -> Observed {
+pub(crate) fn observed(size: i32, there: usize) -> Observed {
     let pool = pool(size);
     let template = Template { guest_image: "guest".into() };
     let pod = |i| {

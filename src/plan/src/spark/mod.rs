@@ -15,7 +15,7 @@ mod source;
 mod ssh;
 mod status;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod watched;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;

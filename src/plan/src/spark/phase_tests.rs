@@ -4,7 +4,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sparks_api::{
-    Class, Lifecycle, LocalReference, Reason, SparkPhase, SparkSpec, SparkStatus,
+    Class, Lifecycle, LocalReference, Reason, Spark, SparkPhase, SparkSpec, SparkStatus,
     conditions::{self, READY, RUNNING},
 };
 
@@ -138,4 +138,13 @@ fn a_start_is_timed_whether_ready_was_true_before_or_not() {
         set_status(&mut seen, SparkStatus { timings: None, ..status });
         assert!(told(&plan(&seen)).timings.is_none(), "it is timed once");
     }
+}
+
+/// Each phase as the API server shows it.
+pub(crate) fn objects() -> Vec<(&'static str, Spark)> {
+    let planned = phases().into_iter().map(|(name, seen, _)| {
+        let status = plan(&seen).status;
+        (name, Spark { status, ..(*seen.spark).clone() })
+    });
+    planned.collect()
 }

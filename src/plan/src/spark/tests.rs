@@ -153,6 +153,13 @@ pub(super) fn running(spec: SparkSpec) -> Observed {
     seen
 }
 
+/// A Spark, and the Volume with its disks.
+pub(crate) fn with_disks() -> (Known<Spark>, Known<Volume>) {
+    let spark = spark(from_image());
+    let volume = volume(&spark, &base_name(), None);
+    (spark, volume)
+}
+
 pub(super) fn set_status(seen: &mut Observed, status: SparkStatus) {
     let mut spark = (*seen.spark).clone();
     spark.status = Some(status);
@@ -319,7 +326,9 @@ fn a_pod_on_another_node_than_the_disks_is_ended_and_never_attached() {
     set_volumes(&mut seen, vec![kept]);
     (seen.pods, seen.warm) = (vec![far], vec![warm("near", "n1")]);
     let plan = plan(&seen);
-    assert!(plan.actions.iter().any(|a| matches!(a, Action::DeletePod(doomed) if &*doomed.id.name.name == "far")));
+    assert!(
+        plan.actions.iter().any(|a| matches!(a, Action::DeletePod(doomed) if &*doomed.id.name.name == "far"))
+    );
     assert_eq!(updated_volumes(&plan)[0].spec.attachment.as_ref().unwrap().pod_name, "near");
 }
 

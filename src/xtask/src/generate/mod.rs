@@ -1,5 +1,6 @@
 //! `generate`: everything in the repository that is derived from the API types and the charts.
 
+mod argocd;
 mod crds;
 mod manifests;
 mod reference;
@@ -28,6 +29,7 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
     let mut stale = sync(root, &crds::files(&crds)?, arguments.check)?;
     stale.extend(remove_strays(root, &crds::files(&crds)?, arguments.check)?);
     stale.extend(sync(root, &reference::files(&crds), arguments.check)?);
+    stale.extend(sync(root, &argocd::files(root, &crds)?, arguments.check)?);
     stale.extend(sync(root, &manifests::files(root)?, arguments.check)?);
     if arguments.check && !stale.is_empty() {
         let list: Vec<_> = stale.iter().map(|p| format!("  {}", p.display())).collect();
