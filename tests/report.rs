@@ -43,6 +43,12 @@ impl Row {
         self
     }
 
+    /// Whether nothing was measured.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sorted.is_empty()
+    }
+
     /// As a line of a table, in milliseconds.
     #[must_use]
     pub fn line(&self) -> String {

@@ -41,6 +41,7 @@ version_of() {
     cni) pinned cni github.com/containernetworking/plugins ;;
     coredns) pinned coredns github.com/coredns/coredns ;;
     helm) pinned helm helm.sh/helm/v3 ;;
+    agent-sandbox) pinned agent-sandbox sigs.k8s.io/agent-sandbox ;;
     *) echo "of this checkout" ;;
   esac
 }
@@ -103,6 +104,12 @@ build_program() {
   mv "$target.new" "$target"
 }
 
+ensure_go() {
+  command -v go >/dev/null || die "needs Go (https://go.dev/dl/) to build the cluster's programs"
+  GO_VERSION=$(go_in containerd version) || die "needs the Go version that cluster/tools/containerd/go.mod names, or a newer one"
+  declare -gA KEYS=()
+}
+
 link_program() {
   local source=$1 target=$BIN/$2
   [[ ! $target -ef $source ]] || return 0
@@ -112,18 +119,22 @@ link_program() {
 
 same_program() { [[ $1 -ef $2 ]] || cmp -s "$1" "$2"; }
 
+# ensure_program FOLDER PROGRAM PACKAGE: the program is in BIN, built unless the cache has it.
+ensure_program() {
+  local folder=$1 program=$2 package=$3 cached
+  [[ -n ${KEYS[$folder]:-} ]] || KEYS[$folder]=$(module_key "$folder")
+  cached=$CACHE/$folder-${KEYS[$folder]}/bin/$program
+  if [[ ! -x $cached ]]; then
+    step "building $program ($folder $(version_of "$folder"))" "$LOG/build.log" build_program "$folder" "$program" "$package" "$cached"
+  fi
+  same_program "$cached" "$BIN/$program" || link_program "$cached" "$program"
+}
+
 ensure_programs() {
-  local folder program package cached
-  local -A keys=()
-  command -v go >/dev/null || die "needs Go (https://go.dev/dl/) to build the cluster's programs"
-  GO_VERSION=$(go_in containerd version) || die "needs the Go version that cluster/tools/containerd/go.mod names, or a newer one"
+  local folder program package
+  ensure_go
   mkdir -p "$BIN" "$LOG"
   while read -r folder program package; do
-    [[ -n ${keys[$folder]:-} ]] || keys[$folder]=$(module_key "$folder")
-    cached=$CACHE/$folder-${keys[$folder]}/bin/$program
-    if [[ ! -x $cached ]]; then
-      step "building $program ($folder $(version_of "$folder"))" "$LOG/build.log" build_program "$folder" "$program" "$package" "$cached"
-    fi
-    same_program "$cached" "$BIN/$program" || link_program "$cached" "$program"
+    ensure_program "$folder" "$program" "$package"
   done < <(programs)
 }
