@@ -9,8 +9,13 @@ use anyhow::Context as _;
 const FOLDERS_OF_OTHERS: [&str; 5] = ["vendor", "vendored", "third_party", "third-party", "node_modules"];
 
 /// Where programs are, by their extension. Those of a language that isn't here are nowhere.
-const HOMES: [(&str, &[&str]); 4] =
-    [("rs", &["src/", "tests/"]), ("go", &["cluster/tools/"]), ("c", &["cluster/pause/"]), ("sh", &[""])];
+const HOMES: [(&str, &[&str]); 5] = [
+    ("rs", &["src/", "tests/"]),
+    ("go", &["cluster/tools/", "tests/kstatus/"]),
+    ("c", &["cluster/pause/"]),
+    ("lua", &["manifests/argocd/"]),
+    ("sh", &[""]),
+];
 const LANGUAGES: [&str; 17] =
     ["rs", "go", "c", "sh", "h", "cc", "cpp", "hpp", "s", "py", "js", "ts", "java", "rb", "pl", "zig", "lua"];
 
