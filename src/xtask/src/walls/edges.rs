@@ -55,7 +55,22 @@ const ROOMS: [Room; 14] = [
     },
     Room { package: "spark-client", rooms: &["sparks-api"], never: &[], client: true },
     Room { package: "sparks-cli", rooms: &["sparks-api", "spark-client"], never: &[], client: true },
-    Room { package: "sparks-tests", rooms: &["sparks-api", "spark-client"], never: &[], client: true },
+    // It plays the whole in memory: tests/flow.
+    Room {
+        package: "sparks-tests",
+        rooms: &[
+            "sparks-api",
+            "spark-client",
+            "sparks-controller",
+            "sparks-host",
+            "sparks-node",
+            "sparks-ops",
+            "sparks-plan",
+            "sparks-proto",
+        ],
+        never: &[],
+        client: true,
+    },
     Room { package: "xtask", rooms: &["sparks-api"], never: &["tokio"], client: false },
 ];
 
