@@ -24,8 +24,10 @@ use crate::{
 pub enum Outcome {
     /// All are written.
     Done,
-    /// Another write was faster; what it wrote is on its way here.
+    /// Another Spark got the pod.
     LostRace,
+    /// Somebody wrote the object since it was read; what was written is on its way here, and starts the next pass.
+    Stale,
     /// Somebody has to act.
     Refused(Blocked),
     /// The API server failed.
@@ -37,9 +39,10 @@ impl Outcome {
     fn and(self, other: Self) -> Self {
         let rank = |outcome: &Self| match outcome {
             Self::Done => 0,
-            Self::LostRace => 1,
-            Self::Refused(_) => 2,
-            Self::Failed(_) => 3,
+            Self::Stale => 1,
+            Self::LostRace => 2,
+            Self::Refused(_) => 3,
+            Self::Failed(_) => 4,
         };
         if rank(&other) > rank(&self) { other } else { self }
     }
@@ -57,7 +60,7 @@ impl From<Answer<()>> for Outcome {
     fn from(answer: Answer<()>) -> Self {
         match answer {
             Ok(()) => Self::Done,
-            Err(ApiError::Conflict) => Self::LostRace,
+            Err(ApiError::Conflict) => Self::Stale,
             Err(ApiError::Refused(words)) => Self::Refused(blocked(&words)),
             Err(error) => Self::Failed(error),
         }

@@ -24,6 +24,12 @@ use crate::{
     metrics::{self, StartKind},
 };
 
+/// Before another warm pod is tried: that the one before is taken is known by then.
+const AFTER_RACE: Duration = Duration::from_millis(10);
+/// What was written meanwhile starts the next pass when it is heard of; a watch that is broken must not make each object
+/// ask again and again.
+const LATE_NEWS: Duration = Duration::from_secs(1);
+
 /// A kind, with what only the controller can find out for its plan.
 pub trait Act: Kind<Status: 'static> {
     /// Finds out what isn't known of the cluster, such as what is in a Secret.
@@ -73,7 +79,8 @@ fn conclude<K: Kind>(
     context.memory.answered(&K::reference(this), outcome.refusal().cloned());
     match outcome {
         Outcome::Done => again.map_or(Again::OnChange, Again::After),
-        Outcome::LostRace => Again::After(Duration::ZERO),
+        Outcome::LostRace => Again::After(AFTER_RACE),
+        Outcome::Stale => Again::After(LATE_NEWS),
         Outcome::Refused(_) => Again::Backoff,
         Outcome::Failed(error) => {
             context.metrics.errors.get_or_create(&metrics::Kind { kind: K::NAME }).inc();
@@ -161,7 +168,8 @@ impl<'a, K: Act> Prepared<'a, K> {
             declined: self.planned.declined.clone(),
             outcome: match outcome {
                 Outcome::Done => "done".into(),
-                Outcome::LostRace => "another write was faster".into(),
+                Outcome::LostRace => "another Spark got the pod".into(),
+                Outcome::Stale => "somebody else wrote it meanwhile".into(),
                 Outcome::Refused(blocked) => blocked.message.clone(),
                 Outcome::Failed(error) => error.to_string(),
             },
